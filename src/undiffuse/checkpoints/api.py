@@ -1,0 +1,76 @@
+"""`load_model` and `save_model`: from a name, a path or a run to a model, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+from undiffuse.checkpoints.native import load_codec_folder, load_model_folder, save_model_folder
+from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
+from undiffuse.model.codec import Codec
+from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.model.spec import CodecSpec
+
+DEFAULT = "default"
+SPEC = "spec.json"
+
+
+def default_folder() -> Path:
+    """Where the embedded default model lies."""
+    return Path(str(resources.files("undiffuse"))) / "weights" / DEFAULT
+
+
+def find_folder(source: str | Path | None) -> Path:
+    """The model folder that a user means: None or "default", a folder, or a training run.
+
+    Raises:
+        CheckpointError: when there is none; the message lists what was looked for.
+        UnknownFormat: when the path is a file.
+    """
+    if source is None or str(source) == DEFAULT:
+        folder = default_folder()
+        if not (folder / SPEC).exists():
+            given = "this installation carries no default model"
+            raise CheckpointError(explain(given, "a model folder is needed", "name one with --model, or reinstall undiffuse"))
+        return folder
+    path = Path(source)
+    for folder in (path, path / "model"):
+        if (folder / SPEC).is_file():
+            return folder
+    if path.is_file():
+        given = f"{str(path)!r} is a file"
+        raise UnknownFormat(explain(given, "a model folder or a run is read", "name the folder that holds spec.json"))
+    given = f"no model at {str(source)!r}"
+    raise CheckpointError(explain(given, "'default', a folder with spec.json or a run of 'undiffuse train' is needed"))
+
+
+def load_model(source: str | Path | None = None) -> LatentDiffusion:
+    """A model ready for inference, in float32 on the CPU.
+
+    Args:
+        source: None for the embedded default; else a model folder or a training run.
+
+    Raises:
+        CheckpointError: when nothing is there, or tensors are missing, left over or misshapen.
+        SpecError: when its spec.json holds a wrong value.
+    """
+    return load_model_folder(find_folder(source))
+
+
+def load_codec(source: str | Path | None = None) -> tuple[Codec, CodecSpec]:
+    """Only the autoencoder of a model, or of a stage-one run, with its spec.
+
+    Raises:
+        CheckpointError: as `load_model`.
+    """
+    codec, spec = load_codec_folder(find_folder(source))
+    codec.eval().requires_grad_(False)
+    return codec, spec
+
+
+def save_model(
+    model: LatentDiffusion, folder: str | Path, formats: Mapping[str, str] | None = None, card: str | None = None
+) -> None:
+    """Write a model as a native folder; see `native.save_model_folder`."""
+    save_model_folder(model, Path(folder), formats, card)

@@ -1,0 +1,119 @@
+"""Our own folder layout: `spec.json`, one `.safetensors` file a part, `tokenizer.json`, `README.md`.
+
+A model folder holds autoencoder, denoiser and conditioner; a codec folder only the autoencoder. Nothing in it
+is executed and no Python path is named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+
+from undiffuse.checkpoints.tensors import load_into, save_tensors
+from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
+from undiffuse.model.build import build_codec, build_model
+from undiffuse.model.codec import Codec
+from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.model.spec import CodecSpec, ModelSpec
+from undiffuse.networks.autoencoder import Autoencoder
+from undiffuse.networks.text.wordpiece import load_wordpiece
+
+SPEC = "spec.json"
+TOKENIZER = "tokenizer.json"
+CARD = "README.md"
+MODEL_FORMAT = "undiffuse-model/1"
+CODEC_FORMAT = "undiffuse-codec/1"
+
+
+def read_spec(folder: Path) -> dict[str, Any]:
+    """The content of `spec.json`.
+
+    Raises:
+        CheckpointError: when the folder is missing.
+        UnknownFormat: when it holds no spec of ours.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(explain(f"no model at {str(folder)!r}", "a folder with spec.json is needed"))
+    try:
+        raw = json.loads((folder / SPEC).read_text(encoding="utf-8"))
+        known = raw["format"] in (MODEL_FORMAT, CODEC_FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UnknownFormat(explain(f"{folder} is not in our format", "a folder with spec.json is needed")) from None
+    if not known:
+        given = f"{folder} is of format {raw['format']!r}"
+        raise UnknownFormat(explain(given, f"this version reads {MODEL_FORMAT} and {CODEC_FORMAT}", "update undiffuse"))
+    return raw
+
+
+def save_codec(autoencoder: Autoencoder, spec: CodecSpec, folder: Path) -> None:
+    """Write an autoencoder with the normalisation of its latents."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / SPEC, {"format": CODEC_FORMAT, **spec.model_dump(mode="json", exclude_none=True)})
+    save_tensors(autoencoder.state_dict(), folder / "autoencoder.safetensors")
+
+
+def load_codec_folder(folder: Path) -> tuple[Codec, CodecSpec]:
+    """Read the codec of a codec folder or of a whole model.
+
+    Raises:
+        CheckpointError: when files are missing or do not fit the spec.
+    """
+    raw = read_spec(folder)
+    if raw["format"] == MODEL_FORMAT:
+        spec = ModelSpec.parse(raw, where=str(folder / SPEC)).codec
+    else:
+        spec = CodecSpec.parse({k: v for k, v in raw.items() if k != "format"}, where=str(folder / SPEC))
+    codec = build_codec(spec)
+    load_into(codec.autoencoder, folder / "autoencoder.safetensors")
+    return codec, spec
+
+
+def save_model_folder(
+    model: LatentDiffusion, folder: Path, formats: Mapping[str, str] | None = None, card: str | None = None
+) -> None:
+    """Write a whole model.
+
+    Args:
+        model: what to write.
+        folder: made when missing.
+        formats: a storage format for each part ("fp32", "fp16", "int8"); fp32 where none is named.
+        card: the model card, Markdown.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / SPEC, model.spec.model_dump(mode="json", exclude_none=True))
+    for name, part in model.parts().items():
+        save_tensors(part.state_dict(), folder / f"{name}.safetensors", (formats or {}).get(name, "fp32"))
+    for part in model.conditioner.parts:
+        if hasattr(part, "tokenizer"):
+            part.tokenizer.save(str(folder / TOKENIZER))  # type: ignore[union-attr]
+    if card is not None:
+        (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def load_model_folder(folder: Path) -> LatentDiffusion:
+    """Read what `save_model_folder` wrote, in float32, ready for inference.
+
+    Raises:
+        CheckpointError: when files are missing or do not fit the spec.
+        SpecError: when spec.json holds a wrong value.
+    """
+    raw = read_spec(folder)
+    if raw["format"] != MODEL_FORMAT:
+        given = f"{folder} holds an autoencoder only"
+        raise CheckpointError(explain(given, "a whole model is needed", "train a denoiser on it with a diffusion recipe"))
+    spec = ModelSpec.parse(raw, where=str(folder / SPEC))
+    tokenizer = load_wordpiece(folder / TOKENIZER) if (folder / TOKENIZER).exists() else None
+    model = build_model(spec, tokenizer)
+    for name, part in model.parts().items():
+        load_into(part, folder / f"{name}.safetensors")
+    return model.eval()
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+

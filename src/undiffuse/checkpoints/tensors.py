@@ -1,0 +1,93 @@
+"""Tensors in safetensors files, plain or as weight-only int8, checked name by name when they are loaded.
+
+int8: a matrix or kernel W (O, ...) is stored as integers q with one scale a row, W = q * scale; vectors stay
+fp16. Nothing is computed in int8: weights are expanded when they are loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from undiffuse.core.errors import CheckpointError, MissingKeys, ShapeMismatch, explain
+from undiffuse.core.spec import pick
+
+SCALE = ".int8_scale"
+STORED = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.int8}
+SHOWN = 8
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, form: str = "fp32") -> None:
+    """Write tensors in this form; the file appears whole or not at all.
+
+    Raises:
+        SpecError: for an unknown form.
+    """
+    dtype = pick(STORED, form, "storage form")
+    stored: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu()
+        if dtype == torch.int8 and tensor.is_floating_point() and tensor.ndim > 1:
+            stored[name], stored[name + SCALE] = quantize(tensor)
+        elif tensor.is_floating_point():
+            stored[name] = tensor.to(torch.float16 if dtype == torch.int8 else dtype).contiguous()
+        else:
+            stored[name] = tensor.contiguous()
+    temporary = path.with_suffix(".tmp")
+    save_file(stored, temporary, metadata={"format": "pt", "undiffuse": form})
+    temporary.replace(path)
+
+
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Integers (O, ...) in [-127, 127] and one fp16 scale a row (O,), so that weight is about q * scale."""
+    rows = weight.float().flatten(1)
+    scale = (rows.abs().amax(1) / 127).clamp_min(1e-8).half().clamp_min(6e-8)
+    q = (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return q.view(weight.shape).contiguous(), scale
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file, expanding int8 to float32.
+
+    Raises:
+        CheckpointError: when the file is missing or damaged.
+    """
+    try:
+        raw = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(explain(f"{path} cannot be read ({error})", "a safetensors file is needed", "fetch it anew")) from None
+    scales = {name.removesuffix(SCALE): raw.pop(name) for name in list(raw) if name.endswith(SCALE)}
+    for name, scale in scales.items():
+        raw[name] = raw[name].float() * scale.float().view(-1, *([1] * (raw[name].ndim - 1)))
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in raw.items()}
+
+
+def load_into(module: nn.Module, path: Path) -> None:
+    """Give a module the tensors of a file; never in part.
+
+    Raises:
+        MissingKeys: when names are missing or left over, listing them.
+        ShapeMismatch: when shapes differ, listing them.
+        CheckpointError: when the file is missing or damaged.
+    """
+    tensors = load_tensors(path)
+    wanted = module.state_dict()
+    missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+    if missing or extra:
+        given = f"{path} lacks {_names(missing)} and has {_names(extra)} too many"
+        raise MissingKeys(explain(given, "names must match the spec exactly", "use the spec.json that came with the file"))
+    wrong = [f"{n} {tuple(tensors[n].shape)} for {tuple(wanted[n].shape)}" for n in wanted if tensors[n].shape != wanted[n].shape]
+    if wrong:
+        given = f"{path} has other shapes: {_names(wrong)}"
+        raise ShapeMismatch(explain(given, "shapes must match the spec", "use the spec.json that came with the file"))
+    module.load_state_dict(tensors)
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:SHOWN]) or "nothing"
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

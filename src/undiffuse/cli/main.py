@@ -1,0 +1,108 @@
+"""`undiffuse`: the command. Only the sub-command that is asked for is imported, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, NamedTuple
+
+import typer
+
+from undiffuse.core.errors import UndiffuseError
+from undiffuse.core.version import VERSION
+
+INTERRUPTED = 130
+USAGE = 2
+UNEXPECTED = 1
+
+
+class Entry(NamedTuple):
+    """A sub-command: the module that holds it as `command`, or as `app` when it has sub-commands of its own."""
+
+    module: str
+    help: str
+    has_children: bool = False
+
+
+COMMANDS = {
+    "generate": Entry("undiffuse.cli.generate", "Turn words into pictures."),
+    "train": Entry("undiffuse.cli.train", "Train a model by a recipe, or go on with a run."),
+    "data": Entry("undiffuse.cli.data", "Build and check data sets.", has_children=True),
+    "evaluate": Entry("undiffuse.cli.evaluate", "Measure a model.", has_children=True),
+    "inspect": Entry("undiffuse.cli.inspect", "Tell what a model file or folder holds."),
+    "doctor": Entry("undiffuse.cli.doctor", "Tell what this machine can do."),
+}
+
+
+def build_app(asked: str | None) -> typer.Typer:
+    """The command line with the sub-command `asked` in full, and of the others the name and help."""
+    app = typer.Typer(rich_markup_mode=None, add_completion=False, invoke_without_command=True)
+    app.callback()(_start)
+    for name, entry in COMMANDS.items():
+        if name != asked:
+            app.command(name, help=entry.help)(_nothing)
+        elif entry.has_children:
+            app.add_typer(import_module(entry.module).app, name=name, help=entry.help)
+        else:
+            app.command(name)(import_module(entry.module).command)
+    return app
+
+
+def main() -> None:
+    """Entry point of the `undiffuse` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; errors are one line on the error stream."""
+    asked = next((word for word in arguments if not word.startswith("-")), None)
+    try:
+        return build_app(asked)(arguments, prog_name="undiffuse", standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except typer.TyperException as error:
+        return _report(error.format_message(), USAGE)
+    except UndiffuseError as error:
+        return _report(str(error), error.exit_code)
+    except OSError as error:
+        if error.filename is None or _wants_traceback():
+            return _unexpected(error)
+        return _report(f"{error.filename}: {error.strerror}.", UNEXPECTED)
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Train, run, edit, serve and explain latent diffusion models.
+
+    'undiffuse COMMAND --help' tells the options of a command.
+    """
+    if version:
+        typer.echo(f"undiffuse {VERSION}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _nothing() -> None:
+    """Stands in help for a sub-command that was not asked for."""
+
+
+def _report(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _unexpected(error: Exception) -> int:
+    if _wants_traceback():
+        raise error
+    first = str(error).splitlines()[0] if str(error) else "no message"
+    return _report(f"unexpected {type(error).__name__}: {first} (UNDIFFUSE_TRACEBACK=1 shows where)", UNEXPECTED)
+
+
+def _wants_traceback() -> bool:
+    return os.environ.get("UNDIFFUSE_TRACEBACK", "0") not in ("", "0")

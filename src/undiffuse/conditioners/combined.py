@@ -1,0 +1,99 @@
+"""`Conditioner`: all conditioner parts of a model as one, from rows of raw fields to one `Conditioning`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from undiffuse.conditioners.base import ConditionerPart, Fields
+from undiffuse.core.conditioning import Conditioning
+from undiffuse.core.errors import SpecError, explain
+
+
+class Conditioner(nn.Module):
+    """Merges its parts: vectors join on features, tokens and their masks on the token axis, maps on channels.
+
+    With no parts it conditions on nothing.
+
+    Raises:
+        SpecError: when two parts deliver tokens of different widths.
+    """
+
+    def __init__(self, parts: Iterable[ConditionerPart] = ()) -> None:
+        super().__init__()
+        self.parts: Sequence[ConditionerPart] = nn.ModuleList(parts)  # type: ignore[assignment]
+        widths = {part.token_width for part in self.parts if part.token_width}
+        if len(widths) > 1:
+            raise SpecError(explain(f"tokens of widths {sorted(widths)}", "all parts must deliver tokens of one width"))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that some part reads, in the order of the parts."""
+        return tuple(dict.fromkeys(field for part in self.parts for field in part.fields))
+
+    @property
+    def token_width(self) -> int:
+        """Features of a token; 0 without tokens."""
+        return max((part.token_width for part in self.parts), default=0)
+
+    @property
+    def vector_width(self) -> int:
+        """Features of the joined vector; 0 without one."""
+        return sum(part.vector_width for part in self.parts)
+
+    @property
+    def spatial_channels(self) -> int:
+        """Channels of the joined map; 0 without one."""
+        return sum(part.spatial_channels for part in self.parts)
+
+    def forward(self, rows: Sequence[Fields]) -> Conditioning:
+        """The conditioning of these rows; fields that no part reads are passed over."""
+        return merge([part(rows) for part in self.parts])
+
+    def null(self, count: int) -> Conditioning:
+        """The conditioning of `count` rows that say nothing."""
+        return merge([part.null(count) for part in self.parts])
+
+    def drop(self, cond: Conditioning, keep: Tensor) -> Conditioning:
+        """Replace the rows where `keep` (B,) is false by the null: dropout for classifier-free guidance."""
+        slots = cond.slots().values()
+        like = next((value for value in slots if value.is_floating_point()), None)
+        if like is None:
+            return cond
+        return cond.where(keep, self.null(1).to(like.device, like.dtype))  # one null row broadcasts over the batch
+
+    def require(self, fields: Iterable[str]) -> None:
+        """Check that the model reads these fields.
+
+        Raises:
+            SpecError: naming the fields that it has not learned and those that it reads.
+        """
+        strange = [repr(field) for field in fields if field not in self.fields]
+        if strange:
+            reads = ", ".join(self.fields) or "nothing"
+            raise SpecError(explain(f"this model has not learned {', '.join(strange)}", f"it reads: {reads}"))
+
+
+def merge(conds: Sequence[Conditioning]) -> Conditioning:
+    """One conditioning of several for the same rows: vectors joined on features, tokens on the token axis, maps on channels."""
+    with_tokens = [cond for cond in conds if cond.tokens is not None]
+    masked = any(cond.token_mask is not None for cond in with_tokens)
+    return Conditioning(
+        vector=_join([cond.vector for cond in conds], dim=1),
+        tokens=_join([cond.tokens for cond in conds], dim=1),
+        token_mask=_join([_mask(cond) for cond in with_tokens], dim=1) if masked else None,
+        spatial=_join([cond.spatial for cond in conds], dim=1),
+    )
+
+
+def _join(values: Iterable[Tensor | None], dim: int) -> Tensor | None:
+    filled = [value for value in values if value is not None]
+    return torch.cat(filled, dim) if filled else None
+
+
+def _mask(cond: Conditioning) -> Tensor | None:
+    if cond.token_mask is not None or cond.tokens is None:
+        return cond.token_mask
+    return torch.ones(cond.tokens.shape[:2], dtype=torch.bool, device=cond.tokens.device)

@@ -1,0 +1,75 @@
+"""`LabelConditioner`: class names through a learned table, beside the time step or as one token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Literal
+
+import torch
+from torch import nn
+
+from undiffuse.conditioners.base import ConditionerPart, Fields
+from undiffuse.core.conditioning import Conditioning
+from undiffuse.core.errors import SpecError, explain
+
+ROUTES = ("vector", "tokens")
+SHOWN = 5  # labels named in a message
+
+
+class LabelConditioner(ConditionerPart):
+    """Reads `label`; the null is a learned row of its own, the last of the table.
+
+    Args:
+        classes: the labels, in the order of their rows.
+        width: features of a row.
+        route: "vector" fills (B, width), "tokens" fills (B, 1, width).
+
+    Raises:
+        SpecError: when a class is named twice, there is none, or the route is unknown.
+    """
+
+    fields = ("label",)
+
+    def __init__(self, classes: Sequence[str], width: int, route: Literal["vector", "tokens"] = "vector") -> None:
+        super().__init__()
+        if route not in ROUTES:
+            raise SpecError(explain(f"route {route!r}", f"there are: {', '.join(ROUTES)}"))
+        self.classes = tuple(classes)
+        self.route = route
+        self._rows = {name: i for i, name in enumerate(self.classes)}
+        if not self.classes or len(self._rows) < len(self.classes):
+            given = f"{len(self.classes)} classes, {len(self._rows)} different ones"
+            raise SpecError(explain(given, "at least one is needed, each named once"))
+        self.table = nn.Embedding(len(self.classes) + 1, width)
+        self.token_width = width if route == "tokens" else 0
+        self.vector_width = width if route == "vector" else 0
+
+    def forward(self, rows: Sequence[Fields]) -> Conditioning:
+        """The vector (B, D) or the single token (B, 1, D) of each row's label.
+
+        Raises:
+            SpecError: for a label that is not among the classes.
+        """
+        indices = [self.index(row.get("label")) for row in rows]
+        learned = self.table(torch.tensor(indices, dtype=torch.long, device=self.device))  # (B, D)
+        return Conditioning(vector=learned) if self.route == "vector" else Conditioning(tokens=learned[:, None])
+
+    def index(self, label: str | None) -> int:
+        """The row of a label; None is the null.
+
+        Raises:
+            SpecError: for a label that is not among the classes, with those that look like it.
+        """
+        if label is None:
+            return len(self.classes)
+        if label not in self._rows:
+            raise SpecError(explain(f"unknown label {label!r}", f"this model knows {self._suggest(label)}"))
+        return self._rows[label]
+
+    def _suggest(self, label: str) -> str:
+        by_lower = {name.lower(): name for name in self.classes}
+        close = get_close_matches(str(label).lower(), by_lower, n=SHOWN)
+        if close:
+            return f"{len(self.classes)} labels, the nearest: {', '.join(by_lower[name] for name in close)}"
+        return f"{len(self.classes)} labels, the first: {', '.join(self.classes[:SHOWN])}"

@@ -1,0 +1,121 @@
+"""`TextConditioner`: captions through a text encoder to token states and, if asked for, their mean as a vector."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from undiffuse.conditioners.base import ConditionerPart, Fields
+from undiffuse.core.conditioning import Conditioning
+from undiffuse.core.errors import SpecError, explain
+from undiffuse.networks.text.bert import BertEncoder
+from undiffuse.networks.text.wordpiece import Tokens, encode
+
+REMEMBERED = 1024  # prompts; at 24 x 384 float32 a prompt takes 38 kB
+
+
+class TextConditioner(ConditionerPart):
+    """Reads `caption`; the null is the empty caption.
+
+    A frozen encoder sees every prompt alone and padded to the same length, so a prompt's states are equal
+    to the bit whatever batch it arrives in, and the latest prompts are remembered. A trainable encoder sees
+    the whole batch at once and passes gradients. States at padding are zero.
+
+    Args:
+        tokenizer: from `networks/text/wordpiece.py`.
+        encoder: token ids to states.
+        length: tokens of every row, marks included.
+        frozen: whether the encoder is left as it is.
+        pooled: whether the mean of the states fills the vector slot.
+
+    Raises:
+        SpecError: when the encoder cannot hold `length` tokens or has another vocabulary than the tokenizer.
+    """
+
+    fields = ("caption",)
+
+    def __init__(
+        self, tokenizer: Tokenizer, encoder: BertEncoder, length: int = 24, frozen: bool = True, pooled: bool = True
+    ) -> None:
+        super().__init__()
+        if length > encoder.positions:
+            raise SpecError(explain(f"captions of {length} tokens", f"the text encoder holds up to {encoder.positions}"))
+        if tokenizer.get_vocab_size() != encoder.words.num_embeddings:
+            given = f"a tokenizer of {tokenizer.get_vocab_size()} pieces, an encoder of {encoder.words.num_embeddings}"
+            raise SpecError(explain(given, "both must be equal", "use the tokenizer that came with the encoder"))
+        self.tokenizer = tokenizer
+        self.encoder = encoder
+        self.length = length
+        self.frozen = frozen
+        self.pooled = pooled
+        self.token_width = encoder.width
+        self.vector_width = encoder.width if pooled else 0
+        self._remembered: OrderedDict[str, Conditioning] = OrderedDict()
+        self.register_load_state_dict_post_hook(_forget)
+        if frozen:
+            encoder.requires_grad_(False)
+
+    def forward(self, rows: Sequence[Fields]) -> Conditioning:
+        """Tokens (B, N, D), their mask (B, N) and, when pooled, a vector (B, D)."""
+        captions = [row.get("caption") or "" for row in rows]
+        if self.frozen:
+            return Conditioning.cat([self._recall(caption) for caption in captions])
+        return self._encode(captions)
+
+    def encode_many(self, captions: Sequence[str], batch: int = 256) -> Conditioning:
+        """The conditioning of many captions at once, `batch` at a time, without gradients and without the memory.
+
+        Equal to that of single rows up to the rounding of a batched product; meant for caches of a whole data set.
+        """
+        with torch.no_grad():
+            starts = range(0, len(captions), batch)
+            return Conditioning.cat([self._encode(captions[start : start + batch]) for start in starts])
+
+    def truncated(self, captions: Sequence[str]) -> list[bool]:
+        """Which captions are too long, so that their end goes unread."""
+        return self._tokenize(captions).truncated
+
+    def forget(self) -> None:
+        """Drop the remembered prompts; needed after weights of a frozen encoder were changed by hand."""
+        self._remembered.clear()
+
+    def _recall(self, caption: str) -> Conditioning:
+        found = self._remembered.pop(caption, None)
+        if found is None:
+            found = self._encode_alone(caption)
+        self._remembered[caption] = found  # the youngest stands last
+        if len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+        return found
+
+    def _encode_alone(self, caption: str) -> Conditioning:
+        # What is remembered must not depend on the mode of whoever asked first: inference mode and autocast are off.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return self._encode([caption])
+
+    def _encode(self, captions: Sequence[str]) -> Conditioning:
+        ids, mask, _ = self._tokenize(captions)
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        states = self.encoder(ids, mask) * mask[..., None]  # (B, N, D)
+        return Conditioning(tokens=states, token_mask=mask, vector=_mean(states, mask) if self.pooled else None)
+
+    def _tokenize(self, captions: Sequence[str]) -> Tokens:
+        return encode(self.tokenizer, captions, self.length)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> TextConditioner:
+        self.forget()  # moved or cast: what is remembered lies elsewhere or has another precision
+        return super()._apply(*args, **kwargs)
+
+
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens that count, of states (B, N, D) that are zero elsewhere."""
+    return states.sum(1) / mask.sum(1, keepdim=True)  # (B, D)
+
+
+def _forget(part: TextConditioner, _: object) -> None:
+    part.forget()

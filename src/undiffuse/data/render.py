@@ -1,0 +1,201 @@
+"""From a row of a data set to a training example: cropped or composed, with a caption that says what was done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+from pydantic import Field, field_validator
+
+from undiffuse.core.errors import DataError, explain
+from undiffuse.core.pictures import to_pixels
+from undiffuse.core.spec import Spec
+from undiffuse.data.backgrounds import COLOURS, GRADIENT, Background, draw_background
+from undiffuse.data.captions import CaptionSpec, name_pair, name_thing, write_caption
+from undiffuse.data.dataset import Pictures
+from undiffuse.data.records import Example, Row
+
+DEFAULT_BACKGROUNDS = {"white": 0.4, GRADIENT: 0.1} | {name: 0.5 / 11 for name in COLOURS if name != "white"}
+PARTNER_TRIES = 64
+PAIR_SCALE = (0.4, 0.48)
+STACKED_SHARE = 0.3
+
+# Mirrored, these show the wrong thing: letters, dials, and whatever the caption says a side of.
+UNFLIPPABLE_GROUPS = frozenset({"symbols"})
+UNFLIPPABLE_SUBGROUPS = frozenset("time book-paper money mail computer music award-medal event game place-building".split())
+UNFLIPPABLE_WORDS = re.compile(
+    r"\b(left|right|leftwards|rightwards|facing|letter|sign|arrow|button|clock|hundred|japan|globe|map)\b"
+)
+
+
+class RenderSpec(Spec):
+    """How pictures become training examples.
+
+    Pictures without transparency are cropped (`crop`) and perhaps mirrored (`flip`). Cut-outs are put on a
+    background: `plain` of them whole and centred, `pair` of them beside or above another of the same style,
+    the rest at a size in `scale` (of the picture's side), moved by up to `shift` (of the side) without
+    leaving the picture. `backgrounds` weighs the names in `COLOURS` and "gradient".
+    """
+
+    size: int = Field(default=128, ge=16, le=2048)
+    crop: Literal["center", "random", "none"] = "center"
+    flip: float = Field(default=0.0, ge=0, le=1)
+    backgrounds: dict[str, float] = Field(default=DEFAULT_BACKGROUNDS, min_length=1)
+    plain: float = Field(default=0.3, ge=0, le=1)
+    pair: float = Field(default=0.08, ge=0, le=1)
+    scale: tuple[float, float] = (0.75, 1.0)
+    shift: float = Field(default=0.06, ge=0, le=0.5)
+    captions: CaptionSpec = CaptionSpec()
+
+    @field_validator("backgrounds")
+    @classmethod
+    def _known_colours(cls, weights: dict[str, float]) -> dict[str, float]:
+        unknown = [name for name in weights if name not in COLOURS and name != GRADIENT]
+        if unknown:
+            raise ValueError(f"unknown colour {unknown[0]!r}; there are {', '.join(COLOURS)} and {GRADIENT}")
+        if min(weights.values()) < 0 or sum(weights.values()) == 0:
+            raise ValueError("weights must not be negative, and not all zero")
+        return weights
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0.1 <= scale[0] <= scale[1] <= 1:
+            raise ValueError("two numbers from 0.1 to 1 are needed, the smaller one first")
+        return scale
+
+
+def render(pictures: Pictures, index: int, spec: RenderSpec, rng: np.random.Generator) -> Example:
+    """One training example from picture `index`; the same numbers from `rng` give the same example.
+
+    A picture that cannot be read is passed over for the next one that can.
+
+    Raises:
+        DataError: no picture of the set can be read.
+    """
+    index, picture = read_from(pictures, index)
+    row = pictures.rows[index]
+    if rng.random() < spec.flip and may_flip(row):
+        picture = ImageOps.mirror(picture)
+    if not is_cutout(picture):
+        whole = fit(picture.convert("RGB"), spec.size, spec.crop, rng)
+        return Example(to_pixels(whole), row.caption, row.label, {**row.fields, "layout": "whole"})
+    if _concept(row) and rng.random() < spec.pair:
+        partner = _partner(pictures, row, rng)
+        if partner is not None:
+            return _compose_pair(picture, row, *partner, spec, rng)
+    return _compose_one(picture, row, spec, rng)
+
+
+def read_from(pictures: Pictures, index: int) -> tuple[int, Image.Image]:
+    """The first picture from `index` on that can be read, with its index.
+
+    Raises:
+        DataError: none can.
+    """
+    count = len(pictures.rows)
+    reason: DataError | None = None
+    for candidate in range(index, index + count):
+        try:
+            return candidate % count, pictures.read(candidate % count)
+        except DataError as error:
+            reason = reason or error
+    raise DataError(explain(f"none of the {count} pictures can be read (the first: {reason})", "at least one must be readable"))
+
+
+def may_flip(row: Row) -> bool:
+    """Whether the mirror image still shows what the caption says."""
+    if row.fields.get("group") in UNFLIPPABLE_GROUPS or row.fields.get("subgroup") in UNFLIPPABLE_SUBGROUPS:
+        return False
+    return not UNFLIPPABLE_WORDS.search(row.caption.lower())
+
+
+def is_cutout(picture: Image.Image) -> bool:
+    """Whether any of it is transparent."""
+    return picture.mode == "RGBA" and picture.getchannel("A").getextrema() != (255, 255)
+
+
+def fit(picture: Image.Image, size: int, crop: str, rng: np.random.Generator) -> Image.Image:
+    """A square of this size: cut from the centre or from anywhere, or (crop "none") whole, with white borders."""
+    if crop == "none":
+        return ImageOps.pad(picture, (size, size), Image.Resampling.LANCZOS, color="white")
+    x, y = rng.random(2) if crop == "random" else (0.5, 0.5)
+    return ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS, centering=(float(x), float(y)))
+
+
+def _compose_one(picture: Image.Image, row: Row, spec: RenderSpec, rng: np.random.Generator) -> Example:
+    background = draw_background(spec.backgrounds, spec.size, rng)
+    plain = rng.random() < spec.plain
+    scale = 1.0 if plain else float(rng.uniform(*spec.scale))
+    reach = 0.0 if plain else min(spec.shift, (1 - scale) / 2)
+    x, y = 0.5 + rng.uniform(-reach, reach, size=2)
+    _paste(background.canvas, picture, (float(x), float(y)), scale)
+    concept = _concept(row)
+    thing = name_thing(concept, _keywords(row), spec.captions, rng) if concept else row.caption
+    return _example(background, row, thing, {"layout": "one"}, spec, rng)
+
+
+def _compose_pair(
+    picture: Image.Image, row: Row, other: Image.Image, other_row: Row, spec: RenderSpec, rng: np.random.Generator
+) -> Example:
+    background = draw_background(spec.backgrounds, spec.size, rng)
+    stacked = rng.random() < STACKED_SHARE
+    scale = float(rng.uniform(*PAIR_SCALE))
+    for place, part in ((0.25, picture), (0.75, other)):
+        trimmed = part.crop(part.getchannel("A").getbbox())
+        _paste(background.canvas, trimmed, (0.5, place) if stacked else (place, 0.5), scale)
+    thing = name_pair(_concept(row), _concept(other_row), stacked, rng)
+    layout = {"layout": "above-below" if stacked else "left-right", "second": _concept(other_row)}
+    return _example(background, row, thing, layout, spec, rng)
+
+
+def _example(
+    background: Background, row: Row, thing: str, layout: Mapping[str, str], spec: RenderSpec, rng: np.random.Generator
+) -> Example:
+    """What was composed, with a caption; a picture of which nothing is said stays without one."""
+    unsaid = background.name == "white" and rng.random() < spec.captions.unsaid_white
+    caption = write_caption(thing, _style(row), "" if unsaid else background.phrase, spec.captions, rng) if thing else ""
+    fields = {**row.fields, **layout, "background": background.name}
+    return Example(to_pixels(background.canvas), caption, row.label, fields)
+
+
+def _partner(pictures: Pictures, row: Row, rng: np.random.Generator) -> tuple[Image.Image, Row] | None:
+    """A cut-out of another concept in the same style, if a few tries find one."""
+    for index in rng.integers(len(pictures.rows), size=PARTNER_TRIES):
+        other = pictures.rows[index]
+        if not _concept(other) or _concept(other) == _concept(row) or _style(other) != _style(row):
+            continue
+        try:
+            picture = pictures.read(int(index))
+        except DataError:
+            continue
+        if is_cutout(picture):
+            return picture, other
+    return None
+
+
+def _paste(canvas: Image.Image, art: Image.Image, centre: tuple[float, float], scale: float) -> None:
+    """Draw a cut-out with its longer side at `scale` of the canvas, centred at `centre` (fractions of the side)."""
+    size = canvas.width
+    ratio = scale * size / max(art.size)
+    width, height = (max(1, round(side * ratio)) for side in art.size)
+    if art.size != (width, height):
+        art = art.resize((width, height), Image.Resampling.LANCZOS)
+    corner = (round(centre[0] * size - width / 2), round(centre[1] * size - height / 2))
+    canvas.paste(art, corner, art)
+
+
+def _concept(row: Row) -> str:
+    return str(row.fields.get("concept", ""))
+
+
+def _keywords(row: Row) -> list[str]:
+    words = row.fields.get("keywords")
+    return [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+
+
+def _style(row: Row) -> str:
+    return str(row.fields.get("style", ""))

@@ -1,0 +1,98 @@
+"""The `parameters` text of AUTOMATIC1111's web UI, which most tools read: written to the letter, read with care.
+
+    a fox, 3d render
+    Negative prompt: blurry
+    Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4, Seed: 7, Size: 128x128, Model hash: ...
+
+A value that holds a comma, a colon or a line break is quoted as JSON. The last line counts only when it
+holds three pairs or more; everything above it is the prompt, then the negative prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from undiffuse.core.version import VERSION
+from undiffuse.diffusion.solvers.table import find_solver
+from undiffuse.generation.request import Request
+
+SCHEDULE_TYPES = {
+    "trailing": "SGM Uniform",
+    "leading": "DDIM",
+    "linspace": "Uniform",
+    "karras": "Karras",
+    "exponential": "Exponential",
+}
+NEGATIVE = "Negative prompt:"
+PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+FEWEST_PAIRS = 3
+
+
+def parameters_text(request: Request, model_name: str, model_hash: str) -> str:
+    """The text for the one picture that `request` describes; its size must be known."""
+    entry, _ = find_solver(request.solver)
+    pairs: dict[str, Any] = {
+        "Steps": request.steps,
+        "Sampler": entry.label,
+        "Schedule type": SCHEDULE_TYPES[request.spacing or entry.spacing],
+        "CFG scale": f"{request.guidance:g}",
+        "Seed": request.seed,
+        "Size": f"{request.width}x{request.height}",
+        "Model hash": model_hash,
+        "Model": re.sub(r"[,:\s]+", " ", model_name).strip(),  # readers break on a quoted model name
+    }
+    if request.image is not None:
+        pairs["Denoising strength"] = f"{request.strength:g}"
+    if request.label is not None:
+        pairs["Label"] = request.label
+    if request.eta:
+        pairs["Eta"] = f"{request.eta:g}"
+    pairs["Version"] = f"undiffuse {VERSION}"
+    lines = [request.prompt]
+    if request.negative:
+        lines.append(f"{NEGATIVE} {request.negative}")
+    lines.append(", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items()))
+    return "\n".join(lines)
+
+
+def parse_parameters(text: str) -> dict[str, Any]:
+    """The fields of a `Request` that a `parameters` text tells; settings that we have no field for are passed over."""
+    *lines, last = text.strip().split("\n")
+    pairs = {key: _unquoted(value.strip()) for key, value in PAIR.findall(last)}
+    if len(pairs) < FEWEST_PAIRS:
+        lines, pairs = [*lines, last], {}
+    prompt, _, negative = "\n".join(lines).partition(NEGATIVE)
+    told = {"prompt": prompt.strip(), "negative": negative.strip(), **_settings(pairs)}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _settings(pairs: dict[str, str]) -> dict[str, Any]:
+    spacings = {label: name for name, label in SCHEDULE_TYPES.items()}
+    width, _, height = pairs.get("Size", "").partition("x")
+    return {
+        "steps": pairs.get("Steps"),
+        "solver": pairs.get("Sampler"),
+        "spacing": spacings.get(pairs.get("Schedule type", "")),
+        "guidance": pairs.get("CFG scale"),
+        "seed": pairs.get("Seed"),
+        "width": width or None,
+        "height": height or None,
+        "strength": pairs.get("Denoising strength"),
+        "label": pairs.get("Label"),
+        "eta": pairs.get("Eta"),
+    }
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if re.search(r"[,:\n]", value) else value
+
+
+def _unquoted(value: str) -> str:
+    if not (value.startswith('"') and value.endswith('"')):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value

@@ -1,0 +1,80 @@
+"""`LatentDiffusion`: codec, denoiser, conditioner and spec. A plain record; functions around it do the work."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from undiffuse.conditioners.combined import Conditioner
+from undiffuse.diffusion.schedule import Schedule
+from undiffuse.model.codec import Codec
+from undiffuse.model.denoiser import Denoiser
+from undiffuse.model.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class LatentDiffusion:
+    """The three parts of a latent diffusion model and the spec that they were built from.
+
+    Loading and saving live in `checkpoints`, drawing in `generation`, training in `training`.
+    """
+
+    codec: Codec
+    denoiser: Denoiser
+    conditioner: Conditioner
+    spec: ModelSpec
+
+    @property
+    def schedule(self) -> Schedule:
+        """The noise schedule that the denoiser was trained on."""
+        return self.denoiser.schedule
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.codec.device
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The nets by the name of the file that each is stored in."""
+        parts: dict[str, nn.Module] = {"autoencoder": self.codec.autoencoder, "denoiser": self.denoiser.network}
+        if any(True for _ in self.conditioner.parameters()):
+            parts["conditioner"] = self.conditioner
+        return parts
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> LatentDiffusion:
+        """Move every part in place, and to `dtype` the two big nets; returns the record itself."""
+        for module in (self.codec, self.denoiser, self.conditioner):
+            module.to(device=device)
+        if dtype is not None:
+            self.codec.autoencoder.to(dtype=dtype)
+            self.denoiser.network.to(dtype=dtype)
+        return self
+
+    def eval(self) -> LatentDiffusion:
+        """Switch every part to inference: no dropout, no gradients."""
+        for module in (self.codec, self.denoiser, self.conditioner):
+            module.eval().requires_grad_(False)
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """Ten hex digits of SHA-256 over the spec and every weight, as stored in pictures as the model hash."""
+        digest = hashlib.sha256(self.spec.model_dump_json().encode())
+        for part in self.parts().values():
+            for name, tensor in part.state_dict().items():
+                digest.update(name.encode())
+                digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:10]
+
+    def __repr__(self) -> str:
+        counts = {name: sum(p.numel() for p in part.parameters()) for name, part in self.parts().items()}
+        sizes = ", ".join(f"{name} {count / 1e6:.1f} M" for name, count in counts.items())
+        kinds = ", ".join(part.kind for part in self.spec.conditioners) or "nothing"
+        return (
+            f"LatentDiffusion({self.spec.name!r}, {self.spec.size}x{self.spec.size}, f={self.codec.factor}, "
+            f"{self.codec.channels} channels, {self.spec.prediction} on {self.spec.schedule.kind}; "
+            f"conditioned on {kinds}; parameters: {sizes})"
+        )

@@ -1,0 +1,202 @@
+"""The convolutional KL autoencoder (Rombach et al. 2022, appendix G; Esser et al. 2021).
+
+With `patch = 1` and `shortcut = False` the arithmetic is Stable Diffusion's. Two additions make small
+autoencoders quick to train on a CPU:
+
+- `patch` folds p x p pixels into channels, so that no convolution runs at full resolution;
+- `shortcut` adds a linear projection of every f x f patch beside each half. Started at the principal
+  components of real patches (`training/principal.py`), the net begins as PCA and learns what PCA cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from undiffuse.networks.blocks import ResidualBlock, SpatialSelfAttention, group_norm
+
+NORM_EPS = 1e-6
+LOGVAR_RANGE = (-30.0, 20.0)
+
+
+class Downsample(nn.Module):
+    """Halve height and width: pad right and bottom by one, 3x3 convolution of stride 2."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))  # (B, C, H/2, W/2)
+
+
+class Upsample(nn.Module):
+    """Double height and width: nearest neighbour, then a 3x3 convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # (B, C, 2H, 2W)
+
+
+def _middle(width: int, attention: bool) -> nn.Sequential:
+    middle: list[nn.Module] = [ResidualBlock(width, width, eps=NORM_EPS)]
+    if attention:
+        middle.append(SpatialSelfAttention(width, eps=NORM_EPS))
+    return nn.Sequential(*middle, ResidualBlock(width, width, eps=NORM_EPS))
+
+
+class Encoder(nn.Module):
+    """Pictures to the moments of their latents."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, widths: Sequence[int], blocks: int, attention: Sequence[int], mid: bool
+    ) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        self.levels = nn.ModuleList()
+        width = widths[0]
+        for level, out in enumerate(widths):
+            steps: list[nn.Module] = []
+            for _ in range(blocks):
+                steps.append(ResidualBlock(width, out, eps=NORM_EPS))
+                width = out
+                if level in attention:
+                    steps.append(SpatialSelfAttention(out, eps=NORM_EPS))
+            if level < len(widths) - 1:
+                steps.append(Downsample(out))
+            self.levels.append(nn.Sequential(*steps))
+        self.middle = _middle(width, mid)
+        self.norm = group_norm(width, NORM_EPS)
+        self.last = nn.Conv2d(width, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)  # (B, W0, H, W)
+        for level in self.levels:
+            x = level(x)
+        x = self.middle(x)  # (B, Wn, h, w)
+        return self.last(F.silu(self.norm(x)))  # (B, 2C, h, w)
+
+
+class Decoder(nn.Module):
+    """Latents to pictures; `levels` run from the lowest resolution to the highest."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, widths: Sequence[int], blocks: int, attention: Sequence[int], mid: bool
+    ) -> None:
+        super().__init__()
+        width = widths[-1]
+        self.first = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.middle = _middle(width, mid)
+        self.levels = nn.ModuleList()
+        for level, out in reversed(list(enumerate(widths))):
+            steps: list[nn.Module] = []
+            for _ in range(blocks):
+                steps.append(ResidualBlock(width, out, eps=NORM_EPS))
+                width = out
+                if level in attention:
+                    steps.append(SpatialSelfAttention(out, eps=NORM_EPS))
+            if level > 0:
+                steps.append(Upsample(out))
+            self.levels.append(nn.Sequential(*steps))
+        self.norm = group_norm(width, NORM_EPS)
+        self.last = nn.Conv2d(width, out_channels, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.middle(self.first(z))  # (B, Wn, h, w)
+        for level in self.levels:
+            x = level(x)
+        return self.last(F.silu(self.norm(x)))  # (B, out, H, W)
+
+
+class Autoencoder(nn.Module):
+    """Pictures to a diagonal Gaussian over latents, and latents to pictures.
+
+    Args:
+        in_channels: colour channels of a picture.
+        latent_channels: channels of a latent.
+        widths: channels level by level, from the highest resolution down; each level halves it.
+        blocks: residual blocks a level in the encoder.
+        decoder_blocks: the same in the decoder; one more than `blocks` when left out, as in the original.
+        attention_levels: levels with self-attention after every block.
+        mid_attention: self-attention at the lowest resolution.
+        patch: pixels on a side that are folded into channels at both ends.
+        shortcut: linear projections of whole patches beside both halves.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 3,
+        latent_channels: int,
+        widths: Sequence[int],
+        blocks: int = 2,
+        decoder_blocks: int | None = None,
+        attention_levels: Sequence[int] = (),
+        mid_attention: bool = True,
+        patch: int = 1,
+        shortcut: bool = False,
+    ) -> None:
+        super().__init__()
+        self.factor = patch * 2 ** (len(widths) - 1)
+        self.patch = patch
+        ends = in_channels * patch**2
+        self.encoder = Encoder(ends, 2 * latent_channels, widths, blocks, attention_levels, mid_attention)
+        self.decoder = Decoder(latent_channels, ends, widths, decoder_blocks or blocks + 1, attention_levels, mid_attention)
+        self.to_moments = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
+        self.from_latent = nn.Conv2d(latent_channels, latent_channels, 1)
+        self.shortcut_in: nn.Conv2d | None = None
+        self.shortcut_out: nn.ConvTranspose2d | None = None
+        if shortcut:
+            self.shortcut_in = nn.Conv2d(in_channels, latent_channels, self.factor, stride=self.factor)
+            self.shortcut_out = nn.ConvTranspose2d(latent_channels, in_channels, self.factor, stride=self.factor)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (B, 3, H, W) to the mean and the log-variance (B, C, H/f, W/f) of their latents."""
+        moments = self.to_moments(self.encoder(F.pixel_unshuffle(x, self.patch)))
+        mean, logvar = moments.chunk(2, dim=1)
+        if self.shortcut_in is not None:
+            mean = mean + self.shortcut_in(x)
+        return mean, logvar.clamp(*LOGVAR_RANGE)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (B, C, h, w) to pictures (B, 3, h*f, w*f), about [-1, 1]."""
+        x = F.pixel_shuffle(self.decoder(self.from_latent(z)), self.patch)
+        return x if self.shortcut_out is None else x + self.shortcut_out(z)
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruction (B, 3, H, W) through a sampled latent, with the latent's mean and log-variance.
+
+        `noise` (B, C, H/f, W/f) is the standard normal draw of the reparametrisation (Kingma & Welling 2014).
+        """
+        mean, logvar = self.encode(x)
+        return self.decode(mean + torch.exp(0.5 * logvar) * noise), mean, logvar
+
+    @torch.no_grad()
+    def start_linear(self, patch_mean: Tensor, components: Tensor, deviations: Tensor) -> None:
+        """Start as a linear autoencoder: the shortcuts hold these components, the convolutions add nothing.
+
+        Args:
+            patch_mean: (3, f, f) mean patch.
+            components: (C, 3, f, f) orthonormal directions.
+            deviations: (C,) standard deviation along each, so that latents start with unit variance.
+        """
+        assert self.shortcut_in is not None and self.shortcut_out is not None and self.shortcut_out.bias is not None
+        assert self.shortcut_in.bias is not None
+        scale = deviations.view(-1, 1, 1, 1)
+        self.shortcut_in.weight.copy_(components / scale)
+        self.shortcut_in.bias.copy_(-(components / scale * patch_mean).sum((1, 2, 3)))
+        self.shortcut_out.weight.copy_(components * scale)
+        self.shortcut_out.bias.copy_(patch_mean.mean((1, 2)))
+        channels = len(components)
+        nn.init.zeros_(self.decoder.last.weight)
+        nn.init.zeros_(self.decoder.last.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.to_moments.weight[:channels])
+        nn.init.zeros_(self.to_moments.bias[:channels])  # type: ignore[index]
+        nn.init.zeros_(self.to_moments.weight[channels:])
+        nn.init.constant_(self.to_moments.bias[channels:], -6.0)  # type: ignore[index]

@@ -1,0 +1,35 @@
+"""Numbers as vectors: the time step, and whatever else steers the net beside it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def sinusoid(t: Tensor, width: int, max_period: float = 10000.0) -> Tensor:
+    """Cosines, then sines, of t (B,) at `width / 2` geometric frequencies (B, width) (Ho et al. 2020, appendix B)."""
+    half = width // 2
+    frequencies = torch.exp(-math.log(max_period) / half * torch.arange(half, dtype=torch.float32, device=t.device))
+    angles = t.float()[:, None] * frequencies  # (B, width / 2)
+    return torch.cat([angles.cos(), angles.sin()], dim=1).to(t.dtype)
+
+
+class EmbeddingMLP(nn.Sequential):
+    """Linear, SiLU, Linear: (B, D) to (B, width)."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__(nn.Linear(width_in, width), nn.SiLU(), nn.Linear(width, width))
+
+
+class TimeEmbedding(nn.Module):
+    """The time step t (B,) as a vector (B, out): sinusoid, then an MLP."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.width = width
+        self.mlp = EmbeddingMLP(width, out)
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.mlp(sinusoid(t, self.width))  # (B, out)

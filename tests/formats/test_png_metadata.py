@@ -1,0 +1,183 @@
+"""Requests inside PNG files: our own chunk, and the text of AUTOMATIC1111's web UI to the letter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from undiffuse.core.errors import DataError
+from undiffuse.core.version import VERSION
+from undiffuse.generation.metadata import parameters_text, parse_parameters
+from undiffuse.generation.output import Origin, attach, read_request, write_picture
+from undiffuse.generation.request import Request
+
+ORIGIN = Origin("tiny, really: small", "0123456789", "cpu", "fp32")
+FOX = Request("a fox, 3d render", seed=42, width=128, height=96, guidance=7, solver="DPM++ 2M Karras")
+
+
+def saved(request: Request, folder: Path) -> Path:
+    image = Image.new("RGB", (128, 96), (10, 20, 30))
+    return write_picture(attach(image, request, ORIGIN), folder, str(request.seed))
+
+
+def foreign(text: str, folder: Path) -> Path:
+    """A PNG from another program."""
+    path = folder / "foreign.png"
+    image = Image.new("RGB", (4, 4))
+    image.encoderinfo = {}
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks = PngInfo()
+    chunks.add_text("parameters", text)
+    image.save(path, pnginfo=chunks)
+    return path
+
+
+def test_the_parameters_text_to_the_letter() -> None:
+    assert parameters_text(FOX.replace(negative="blur, noise"), ORIGIN.model, ORIGIN.model_hash) == (
+        "a fox, 3d render\n"
+        "Negative prompt: blur, noise\n"
+        "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7, Seed: 42, Size: 128x96, "
+        f"Model hash: 0123456789, Model: tiny really small, Version: undiffuse {VERSION}"
+    )
+
+
+def test_a_start_from_a_picture_is_told() -> None:
+    text = parameters_text(FOX.replace(image=Image.new("RGB", (2, 2)), strength=0.6), "m", "h")
+
+    assert ", Denoising strength: 0.6, " in text
+
+
+def test_a_value_with_commas_is_quoted() -> None:
+    text = parameters_text(FOX.replace(label='fox: red, "small"'), "m", "h")
+
+    assert 'Label: "fox: red, \\"small\\""' in text
+    assert parse_parameters(text)["label"] == 'fox: red, "small"'
+
+
+LINE = st.text(st.characters(exclude_characters="\n\r", exclude_categories=["C", "Z"]) | st.just(" "), max_size=40).map(str.strip)
+
+
+@given(prompt=LINE, negative=LINE, seed=st.integers(0, 2**64 - 1), steps=st.integers(1, 1000), guidance=st.integers(0, 30))
+def test_what_we_write_we_read(prompt: str, negative: str, seed: int, steps: int, guidance: int) -> None:
+    request = Request(prompt, negative=negative, seed=seed, steps=steps, guidance=guidance, width=64, height=32, spacing="karras")
+
+    assert Request(**parse_parameters(parameters_text(request, "m", "h"))) == request
+
+
+def test_a_text_of_another_program(tmp_path: Path) -> None:
+    path = foreign(
+        "masterpiece, (fox:1.2)\non two lines\nNegative prompt: lowres,\nbad hands\n"
+        "Steps: 28, Sampler: Euler a, Schedule type: Automatic, CFG scale: 6.5, Seed: 1234, Size: 512x768, "
+        'Model hash: abcdef1234, Model: v1-5, Clip skip: 2, Lora hashes: "a: 1, b: 2", Version: v1.10.1',
+        tmp_path,
+    )
+
+    assert read_request(path) == Request(
+        "masterpiece, (fox:1.2)\non two lines",
+        negative="lowres,\nbad hands",
+        steps=28,
+        solver="euler_ancestral",
+        guidance=6.5,
+        seed=1234,
+        width=512,
+        height=768,
+    )
+
+
+def test_a_last_line_of_few_pairs_belongs_to_the_prompt(tmp_path: Path) -> None:
+    request = read_request(foreign("a clock\nhalf past: twelve, time: late", tmp_path))
+
+    assert request.prompt == "a clock\nhalf past: twelve, time: late"
+
+
+def test_our_own_chunk_brings_everything_back(tmp_path: Path) -> None:
+    request = FOX.replace(prompt="Negative prompt: 狐\nSteps: 3, Seed: 4, Size: 1x1", guidance_interval=(0.2, 0.9))
+
+    assert read_request(saved(request, tmp_path)) == request
+
+
+def test_the_chunks_are_plain_text_and_tell_the_origin(tmp_path: Path) -> None:
+    with Image.open(saved(FOX, tmp_path)) as picture:
+        told = json.loads(picture.info["undiffuse"])
+        lines = picture.info["parameters"].splitlines()
+
+    assert told["format"] == "undiffuse-picture/1"
+    assert told["request"]["seed"] == 42
+    assert told["origin"] == {"model": ORIGIN.model, "model_hash": "0123456789", "device": "cpu", "precision": "fp32"}
+    assert told["versions"]["undiffuse"] == VERSION
+    assert lines[-1].startswith("Steps: 20, Sampler: DPM++ 2M")
+
+
+def test_a_plain_save_carries_the_request(tmp_path: Path) -> None:
+    image = attach(Image.new("RGB", (4, 4)), FOX, ORIGIN)
+
+    image.save(tmp_path / "fox.png")
+    image.save(tmp_path / "fox.jpg")
+
+    assert read_request(tmp_path / "fox.png") == FOX
+
+
+def test_a_start_stays_out_of_the_file_and_must_be_the_same(tmp_path: Path) -> None:
+    start = Image.effect_noise((64, 64), 90).convert("RGB")
+    request = FOX.replace(image=start, strength=0.5)
+    path = saved(request, tmp_path)
+
+    assert path.stat().st_size < 3000
+    assert read_request(path, start) == request
+    with pytest.raises(DataError, match="--init"):
+        read_request(path)
+    with pytest.raises(DataError, match="another picture than this one"):
+        read_request(path, start.rotate(90))
+
+
+def test_equal_requests_give_equal_bytes(tmp_path: Path) -> None:
+    assert saved(FOX, tmp_path / "a").read_bytes() == saved(FOX, tmp_path / "b").read_bytes()
+
+
+def test_files_are_numbered_and_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "00004-notes.png").write_bytes(b"mine")
+    (tmp_path / "99999999-other.txt").write_bytes(b"mine")
+
+    names = [saved(FOX, tmp_path).name, saved(FOX, tmp_path).name]
+
+    assert names == ["00005-42.png", "00006-42.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["00004-notes.png", *names, "99999999-other.txt"]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+
+    with pytest.raises(OSError, match="disk full"):
+        write_picture(Image.new("RGB", (2, 2)), tmp_path, "1")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_tell_nothing_are_refused_by_name(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
+    (tmp_path / "text.png").write_text("no picture")
+
+    with pytest.raises(DataError, match=r"plain\.png tells nothing"):
+        read_request(tmp_path / "plain.png")
+    with pytest.raises(DataError, match=r"text\.png cannot be read"):
+        read_request(tmp_path / "text.png")
+    with pytest.raises(DataError, match=r"none\.png is not there"):
+        read_request(tmp_path / "none.png")
+
+
+def test_a_damaged_chunk_is_refused(tmp_path: Path) -> None:
+    image = attach(Image.new("RGB", (4, 4)), FOX, ORIGIN)
+    chunks = image.encoderinfo["pnginfo"]
+    chunks.add_text("undiffuse", "{")
+    image.save(tmp_path / "x.png")
+
+    with pytest.raises(DataError, match="damaged"):
+        read_request(tmp_path / "x.png")

@@ -1,0 +1,105 @@
+"""The parts of a model as one: merging, the null, dropout, and fields that were never learned."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from undiffuse.conditioners.combined import Conditioner
+from undiffuse.conditioners.labels import LabelConditioner
+from undiffuse.conditioners.text import TextConditioner
+from undiffuse.core.errors import SpecError
+from undiffuse.networks.text.bert import BertEncoder
+
+ROWS = [{"caption": "a fox", "label": "fox"}, {"caption": "a rocket"}, {"label": "cat"}]
+
+
+@pytest.fixture
+def text(tokenizer: Tokenizer, encoder: BertEncoder) -> TextConditioner:
+    return TextConditioner(tokenizer, encoder, length=8)
+
+
+@pytest.fixture
+def vectors() -> LabelConditioner:
+    return LabelConditioner(["cat", "fox"], width=5)
+
+
+@pytest.fixture
+def tokens() -> LabelConditioner:
+    return LabelConditioner(["cat", "fox"], width=16, route="tokens")
+
+
+def test_vectors_join_on_features(text: TextConditioner, vectors: LabelConditioner) -> None:
+    both = Conditioner([text, vectors])
+    cond = both(ROWS)
+    assert torch.equal(cond.vector, torch.cat([text(ROWS).vector, vectors(ROWS).vector], dim=1))
+    assert torch.equal(cond.tokens, text(ROWS).tokens)
+    assert (both.vector_width, both.token_width, both.spatial_channels) == (21, 16, 0)
+
+
+def test_tokens_and_masks_join_on_the_token_axis(text: TextConditioner, tokens: LabelConditioner) -> None:
+    both = Conditioner([text, tokens])(ROWS).slots()
+    assert torch.equal(both["tokens"], torch.cat([text(ROWS).tokens, tokens(ROWS).tokens], dim=1))
+    assert torch.equal(both["token_mask"][:, :8], text(ROWS).token_mask)
+    assert both["token_mask"][:, 8].all()
+
+
+def test_tokens_without_any_mask_stay_without(tokens: LabelConditioner) -> None:
+    assert Conditioner([tokens])(ROWS).token_mask is None
+
+
+def test_tokens_of_two_widths_are_refused(text: TextConditioner) -> None:
+    with pytest.raises(SpecError, match=r"tokens of widths \[7, 16\]"):
+        Conditioner([text, LabelConditioner(["fox"], width=7, route="tokens")])
+
+
+def test_a_missing_field_is_the_null_of_its_part(text: TextConditioner, vectors: LabelConditioner) -> None:
+    both = Conditioner([text, vectors])
+    cond, null = both(ROWS).slots(), both.null(1).slots()
+    assert torch.equal(cond["vector"][1, 16:], null["vector"][0, 16:])
+    assert torch.equal(cond["tokens"][2], null["tokens"][0])
+    assert not torch.equal(cond["tokens"][0], null["tokens"][0])
+
+
+def test_drop_replaces_rows_by_the_null(text: TextConditioner, vectors: LabelConditioner) -> None:
+    both = Conditioner([text, vectors])
+    cond = both(ROWS)
+    dropped = both.drop(cond, torch.tensor([True, False, True]))
+    for name, value in dropped.slots().items():
+        assert torch.equal(value[[0, 2]], cond.slots()[name][[0, 2]])
+        assert torch.equal(value[1], both.null(1).slots()[name][0])
+
+
+def test_drop_teaches_the_null_row(vectors: LabelConditioner) -> None:
+    cond = vectors([{"label": "fox"}] * 2)
+    dropped = Conditioner([vectors]).drop(cond, torch.tensor([True, False])).slots()["vector"]
+    (gradient,) = torch.autograd.grad(dropped.sum(), vectors.table.weight)
+    assert gradient.sum(1).tolist() == [0, 5, 5]
+
+
+def test_drop_keeps_the_precision(text: TextConditioner) -> None:
+    conditioner = Conditioner([text])
+    dropped = conditioner.drop(conditioner(ROWS).to(dtype=torch.float16), torch.tensor([True, False, True]))
+    dtypes = {name: value.dtype for name, value in dropped.slots().items()}
+    assert dtypes == {"vector": torch.float16, "tokens": torch.float16, "token_mask": torch.bool}
+
+
+def test_no_parts_condition_on_nothing() -> None:
+    empty = Conditioner()
+    assert empty(ROWS).slots() == {}
+    assert empty.drop(empty(ROWS), torch.tensor([True, False, True])).slots() == {}
+    with pytest.raises(SpecError, match="has not learned 'caption'; it reads: nothing"):
+        empty.require(["caption"])
+
+
+def test_fields_never_learned_are_named(text: TextConditioner, vectors: LabelConditioner) -> None:
+    Conditioner([text, vectors]).require(["caption", "label"])
+    with pytest.raises(SpecError) as caught:
+        Conditioner([text]).require(["caption", "label"])
+    assert str(caught.value) == "this model has not learned 'label'; it reads: caption."
+
+
+def test_trainable_parameters_are_those_of_the_parts(text: TextConditioner, vectors: LabelConditioner) -> None:
+    trainable = [name for name, p in Conditioner([text, vectors]).named_parameters() if p.requires_grad]
+    assert trainable == ["parts.1.table.weight"]

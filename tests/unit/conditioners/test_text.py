@@ -1,0 +1,148 @@
+"""Captions to conditioning: the same bits in every company, and what is remembered."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from undiffuse.conditioners import text as module
+from undiffuse.conditioners.text import TextConditioner
+from undiffuse.core.conditioning import Conditioning
+from undiffuse.core.errors import SpecError
+from undiffuse.core.random import normal
+from undiffuse.networks.text.bert import BertEncoder
+
+PROMPTS = ["a fox", "a rocket a fox", "", "fox fox fox fox fox fox fox"]
+
+
+@pytest.fixture
+def part(tokenizer: Tokenizer, encoder: BertEncoder) -> TextConditioner:
+    return TextConditioner(tokenizer, encoder, length=8)
+
+
+def rows_of(*captions: str) -> list[dict[str, str]]:
+    return [{"caption": caption} for caption in captions]
+
+
+def assert_same_bits(one: Conditioning, other: Conditioning) -> None:
+    assert one.slots().keys() == other.slots().keys()
+    assert all(torch.equal(value, other.slots()[name]) for name, value in one.slots().items())
+
+
+def test_slots_and_widths(part: TextConditioner) -> None:
+    cond = part(rows_of(*PROMPTS))
+    assert {name: tuple(value.shape) for name, value in cond.slots().items()} == {
+        "vector": (4, 16),
+        "tokens": (4, 8, 16),
+        "token_mask": (4, 8),
+    }
+    assert (part.token_width, part.vector_width) == (16, 16)
+
+
+def test_the_vector_is_the_mean_of_the_tokens_that_count(part: TextConditioner) -> None:
+    cond = part(rows_of("a fox"))
+    assert cond.tokens is not None and cond.token_mask is not None and cond.vector is not None
+    assert cond.token_mask.sum() == 4
+    torch.testing.assert_close(cond.vector[0], cond.tokens[0, :4].mean(0))
+    assert not cond.tokens[0, 4:].any()
+
+
+def test_without_pooling_there_is_no_vector(tokenizer: Tokenizer, encoder: BertEncoder) -> None:
+    part = TextConditioner(tokenizer, encoder, length=8, pooled=False)
+    assert part(rows_of("fox")).vector is None
+    assert part.vector_width == 0
+
+
+def test_company_and_order_do_not_change_a_prompt(part: TextConditioner) -> None:
+    together = part(rows_of(*PROMPTS))
+    part.forget()
+    for i in reversed(range(len(PROMPTS))):
+        assert_same_bits(part(rows_of(PROMPTS[i])), together.select([i]))
+
+
+def test_a_remembered_prompt_is_not_encoded_again(part: TextConditioner, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = part(rows_of("fox"))
+    monkeypatch.setattr(part.encoder, "forward", None)
+    assert_same_bits(part(rows_of("fox", "fox")).select([1]), first)
+
+
+def test_the_oldest_prompt_is_forgotten_first(part: TextConditioner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 2)
+    part(rows_of("a", "b", "a", "c"))
+    assert list(part._remembered) == ["a", "c"]
+
+
+def test_new_weights_are_used_at_once(part: TextConditioner) -> None:
+    before = part(rows_of("fox"))
+    changed = {name: value + normal(value.shape, "text", name) for name, value in part.state_dict().items()}
+    part.load_state_dict(changed)
+    assert not torch.equal(part(rows_of("fox")).tokens, before.tokens)
+
+
+def test_a_cast_encoder_answers_in_its_own_precision(part: TextConditioner) -> None:
+    part(rows_of("fox"))
+    tokens = part.double()(rows_of("fox")).tokens
+    assert tokens is not None and tokens.dtype == torch.float64
+
+
+def test_the_mode_of_the_first_caller_is_not_remembered(part: TextConditioner) -> None:
+    plain = part(rows_of("fox"))
+    part.forget()
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        part(rows_of("fox"))
+    again = part(rows_of("fox"))
+    assert_same_bits(again, plain)
+    weight = torch.ones(16, requires_grad=True)
+    (again.tokens @ weight).sum().backward()  # a tensor born in inference mode would refuse
+    assert weight.grad is not None
+
+
+def test_a_copy_remembers_for_itself(part: TextConditioner) -> None:
+    part(rows_of("fox"))
+    twin = copy.deepcopy(part)
+    twin.load_state_dict({name: value * 2 for name, value in part.state_dict().items()})
+    assert not twin._remembered
+    assert list(part._remembered) == ["fox"]
+
+
+def test_null_is_the_empty_caption(part: TextConditioner) -> None:
+    assert_same_bits(part.null(3), part(rows_of("", "", "")))
+    assert_same_bits(part([{}, {"caption": None}, {"label": "fox"}]), part.null(3))
+
+
+def test_many_at_once_equal_single_ones(part: TextConditioner) -> None:
+    many = part.encode_many(PROMPTS, batch=3)
+    single = part(rows_of(*PROMPTS))
+    torch.testing.assert_close(many.tokens, single.tokens, atol=1e-6, rtol=0)
+    torch.testing.assert_close(many.vector, single.vector, atol=1e-6, rtol=0)
+    assert torch.equal(many.slots()["token_mask"], single.slots()["token_mask"])
+
+
+def test_a_frozen_encoder_gets_no_gradient(part: TextConditioner) -> None:
+    assert not part(rows_of("fox")).tokens.requires_grad
+    assert not any(parameter.requires_grad for parameter in part.parameters())
+
+
+def test_a_trainable_encoder_gets_gradients_and_remembers_nothing(tokenizer: Tokenizer, encoder: BertEncoder) -> None:
+    part = TextConditioner(tokenizer, encoder, length=8, frozen=False)
+    part(rows_of("fox", "")).vector.square().sum().backward()
+    assert encoder.words.weight.grad is not None
+    assert not part._remembered
+
+
+def test_too_long_captions_are_known(part: TextConditioner) -> None:
+    assert part.truncated(PROMPTS) == [False, False, False, True]
+
+
+def test_a_length_beyond_the_encoder_is_refused(tokenizer: Tokenizer, encoder: BertEncoder) -> None:
+    with pytest.raises(SpecError, match="captions of 13 tokens; the text encoder holds up to 12"):
+        TextConditioner(tokenizer, encoder, length=13)
+
+
+def test_another_vocabulary_is_refused(tokenizer: Tokenizer) -> None:
+    other = BertEncoder(vocabulary=5, width=16, layers=1, heads=4, hidden=8, positions=12)
+    with pytest.raises(SpecError, match="an encoder of 5"):
+        TextConditioner(tokenizer, other, length=8)

@@ -1,0 +1,134 @@
+"""A request is whole from the start, refuses what cannot be drawn, and survives JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from undiffuse.core.errors import SpecError
+from undiffuse.generation.request import Request
+
+
+def test_the_prompt_may_stand_alone() -> None:
+    assert Request("a fox").prompt == Request(**{"seed": 1}).replace(prompt="a fox").prompt == "a fox"
+
+
+@pytest.mark.parametrize("seed", [None, -1])
+def test_an_open_seed_is_drawn_at_once(seed: int | None) -> None:
+    request = Request("a fox", seed=seed)
+
+    assert 0 <= request.seed < 2**32
+    assert request.seed != Request("a fox", seed=seed).seed
+    assert request.replace(steps=3).seed == request.seed
+
+
+@pytest.mark.parametrize(
+    ("spelling", "solver", "spacing"),
+    [
+        ("DPM++ 2M Karras", "dpmpp_2m", "karras"),
+        ("Euler a", "euler_ancestral", None),
+        ("k_euler_a", "euler_ancestral", None),
+        ("EulerAncestralDiscreteScheduler", "euler_ancestral", None),
+        ("DDIM", "ddim", None),
+    ],
+)
+def test_solvers_go_by_every_known_name(spelling: str, solver: str, spacing: str | None) -> None:
+    request = Request(solver=spelling)
+
+    assert (request.solver, request.spacing) == (solver, spacing)
+
+
+def test_a_named_spacing_wins_over_the_one_in_the_solver_s_name() -> None:
+    assert Request(solver="DPM++ 2M Karras", spacing="trailing").spacing == "trailing"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"steps": 0}, "steps = 0: Input should be greater than or equal to 1"),
+        ({"steps": 1001}, "steps = 1001"),
+        ({"stesp": 20}, "stesp: unknown key"),
+        ({"seed": -2}, "seed = -2"),
+        ({"seed": 2**64}, "seed = "),
+        ({"seed": "lucky"}, "seed = 'lucky'"),
+        ({"count": 0}, "count = 0"),
+        ({"width": 0}, "width = 0"),
+        ({"strength": 0}, "strength = 0"),
+        ({"guidance_interval": (0.7, 0.2)}, "the first must be below the second"),
+        ({"solver": "magic"}, "magic"),
+        ({"spacing": "random"}, "spacing = 'random'"),
+        ({"solver": "euler", "eta": 0.5}, "only ddim takes eta"),
+        ({"image": "@@@"}, "the text is no picture"),
+        ({"image": 3}, "image = 3"),
+    ],
+)
+def test_wrong_fields_are_refused_by_name(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        Request("a fox", **fields)
+
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_several_wrong_fields_are_told_at_once() -> None:
+    with pytest.raises(SpecError, match=r"steps = 0.*count = 0"):
+        Request(steps=0, count=0)
+
+
+def test_a_request_cannot_be_changed_but_replaced() -> None:
+    request = Request("a fox", seed=1)
+
+    with pytest.raises(ValidationError, match="frozen"):
+        request.steps = 5  # type: ignore[misc]
+    with pytest.raises(SpecError, match="steps = 0"):
+        request.replace(steps=0)
+    assert request.replace(steps=5) == Request("a fox", seed=1, steps=5)
+
+
+def test_each_picture_is_a_request_of_its_own() -> None:
+    one, two, three = Request("a fox", seed=7, count=3).each()
+
+    assert (one.seed, two.seed, three.seed) == (7, 8, 9)
+    assert three == Request("a fox", seed=9)
+
+
+def test_json_brings_everything_back() -> None:
+    request = Request(
+        "a fox, \"quoted\"\nin two lines · 狐", negative="blur", label="fox", steps=7, guidance=1.5, guidance_interval=(0.1, 0.8),
+        guidance_rescale=0.3, solver="ddim", spacing="leading", eta=0.5, seed=2**63 + 1, count=2, width=32, height=16,
+    )  # fmt: skip
+
+    assert Request.from_json(request.to_json()) == request
+
+
+def test_json_carries_the_picture_to_start_from() -> None:
+    image = Image.effect_noise((5, 4), 50).convert("RGB")
+    request = Request("a fox", image=image, strength=0.4)
+
+    back = Request.from_json(request.to_json())
+
+    assert json.loads(request.to_json())["image"].startswith("data:image/png;base64,")
+    assert back.image is not None
+    assert back.image.tobytes() == image.tobytes()
+    assert back == request
+
+
+def test_broken_json_is_refused_in_one_line() -> None:
+    with pytest.raises(SpecError, match="request"):
+        Request.from_json("{")
+    with pytest.raises(SpecError, match="steps"):
+        Request.from_json('{"steps": 0}')
+
+
+def test_transparency_of_the_start_becomes_white() -> None:
+    image = Request(image=Image.new("RGBA", (2, 2), (9, 9, 9, 0))).image
+
+    assert image is not None and image.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_it_prints_what_was_asked_for_and_no_more() -> None:
+    assert repr(Request("a fox", seed=7, steps=5)) == "Request(prompt='a fox', steps=5, seed=7)"
+    assert repr(Request(seed=7, image=Image.new("RGB", (3, 2)))) == "Request(seed=7, image='<3x2>')"
