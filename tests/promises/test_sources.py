@@ -30,14 +30,14 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 def undocumented(tree: ast.Module) -> list[str]:
-    """Public functions, classes and methods of public classes that have no docstring."""
+    """Public functions, classes and methods that have no docstring; `forward` is told by its class."""
     missing: list[str] = []
 
     def visit(nodes: list[ast.stmt], prefix: str) -> None:
         for node in nodes:
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name.startswith("_"):
                 continue
-            if ast.get_docstring(node) is None and not is_stub(node):
+            if ast.get_docstring(node) is None and not is_stub(node) and node.name != "forward":
                 missing.append(prefix + node.name)
             if isinstance(node, ast.ClassDef):
                 visit(node.body, f"{prefix}{node.name}.")

@@ -63,6 +63,9 @@ class Trainer:
             Diverged: when a loss is no finite number; the last checkpoint stands.
         """
         run, first = self.recipe.run, self.resume()
+        if run.compile:
+            for net in self.objective.players.values():
+                net.compile()
         slots = self.workers.slots(run.batch)
         clock, done, last = time.monotonic(), 0, first - 1
         with ExitStack() as stack:
