@@ -1,7 +1,7 @@
 """undiffuse: train, run, edit, serve and explain latent diffusion models.
 
     model  = undiffuse.load_model()                     # the embedded default, a path or a hub id
-    draw   = undiffuse.Generator(model)                 # print(draw) tells what it runs on
+    draw   = undiffuse.Generator(model)                 # picks device and precision, tells which
     result = draw(undiffuse.Request("a fox, 3d render, on a blue background", seed=7))
     result.images[0].save("fox.png")                    # the request travels inside the PNG
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from undiffuse.cli import inspect
 from undiffuse.cli.inspect import read_header
 from undiffuse.cli.main import run
 from undiffuse.core.errors import CheckpointError, UnknownFormat
@@ -16,7 +17,11 @@ from undiffuse.core.errors import CheckpointError, UnknownFormat
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    tensors = {"conv.weight": torch.zeros(2, 3), "conv.bias": torch.zeros(2), "head.scale": torch.zeros((), dtype=torch.float16)}
+    tensors = {
+        "conv.weight": torch.zeros(2, 3),
+        "conv.bias": torch.zeros(2),
+        "head.scale": torch.zeros((), dtype=torch.float16),
+    }
     save_file(tensors, tmp_path / "net.safetensors", metadata={"format": "pt"})
     return tmp_path / "net.safetensors"
 
@@ -32,7 +37,15 @@ def test_a_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_folder(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = {"name": "tiny", "size": 16, "prediction": "flow", "schedule": {"kind": "flow"}, "conditioners": [{"kind": "text"}]}
+    schedule, conditioners = {"kind": "flow"}, [{"kind": "text"}]
+    spec = {
+        "name": "tiny",
+        "size": 16,
+        "denoiser": {},
+        "prediction": "flow",
+        "schedule": schedule,
+        "conditioners": conditioners,
+    }
     (file.parent / "spec.json").write_text(json.dumps(spec))
 
     assert run(["inspect", str(file.parent)]) == 0
@@ -41,6 +54,25 @@ def test_a_folder(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "tiny: 16 pixels, predicts flow on schedule flow" in told
     assert "conditioned on text" in told
     assert "net.safetensors: 0.00 M numbers in 3 tensors, F32, F16" in told
+
+
+def test_the_autoencoder_of_a_run(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "run" / "model"
+    model.mkdir(parents=True)
+    file.rename(model / file.name)
+    (model / "spec.json").write_text(json.dumps({"autoencoder": {"latent_channels": 8}}))
+
+    assert run(["inspect", str(tmp_path / "run")]) == 0
+    assert "an autoencoder alone, 8 latent channels" in capsys.readouterr().out
+
+
+def test_without_an_embedded_model_one_must_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(inspect, "EMBEDDED", tmp_path / "none")
+
+    assert run(["inspect"]) == 4
+    assert "carries no default model" in capsys.readouterr().err
 
 
 def test_files_of_other_kinds_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,7 +112,8 @@ def test_the_unexpected_is_one_line_and_says_how_to_see_more(
     raising(ZeroDivisionError("division by zero"), monkeypatch)
 
     assert run(["doctor"]) == 1
-    assert capsys.readouterr().err == "error: unexpected ZeroDivisionError: division by zero (UNDIFFUSE_TRACEBACK=1 shows where)\n"
+    told = capsys.readouterr().err
+    assert told == "error: unexpected ZeroDivisionError: division by zero (UNDIFFUSE_TRACEBACK=1 shows where)\n"
 
     monkeypatch.setenv("UNDIFFUSE_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):

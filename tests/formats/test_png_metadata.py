@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from undiffuse.core.errors import DataError
+from undiffuse.core.errors import DataError, SpecError, UsageError
 from undiffuse.core.version import VERSION
 from undiffuse.generation.metadata import parameters_text, parse_parameters
-from undiffuse.generation.output import Origin, attach, read_request, write_picture
+from undiffuse.generation.output import Origin, attach, open_folder, read_origin, read_request, write_picture
 from undiffuse.generation.request import Request
 
 ORIGIN = Origin("tiny, really: small", "0123456789", "cpu", "fp32")
@@ -60,12 +62,16 @@ def test_a_value_with_commas_is_quoted() -> None:
     assert parse_parameters(text)["label"] == 'fox: red, "small"'
 
 
-LINE = st.text(st.characters(exclude_characters="\n\r", exclude_categories=["C", "Z"]) | st.just(" "), max_size=40).map(str.strip)
+LINE = st.text(st.characters(exclude_characters="\n\r", exclude_categories=["C", "Z"]) | st.just(" "), max_size=40).map(
+    str.strip
+)
 
 
 @given(prompt=LINE, negative=LINE, seed=st.integers(0, 2**64 - 1), steps=st.integers(1, 1000), guidance=st.integers(0, 30))
 def test_what_we_write_we_read(prompt: str, negative: str, seed: int, steps: int, guidance: int) -> None:
-    request = Request(prompt, negative=negative, seed=seed, steps=steps, guidance=guidance, width=64, height=32, spacing="karras")
+    request = Request(
+        prompt, negative=negative, seed=seed, steps=steps, guidance=guidance, width=64, height=32, spacing="karras"
+    )
 
     assert Request(**parse_parameters(parameters_text(request, "m", "h"))) == request
 
@@ -90,6 +96,20 @@ def test_a_text_of_another_program(tmp_path: Path) -> None:
     )
 
 
+def test_a_picture_that_was_only_enlarged_needs_no_start(tmp_path: Path) -> None:
+    path = foreign("a fox\nSteps: 20, Sampler: Euler, Seed: 1, Denoising strength: 0.7, Hires upscale: 2", tmp_path)
+
+    assert read_request(path) == Request("a fox", solver="euler", seed=1)
+
+
+def test_a_solver_that_we_lack_can_be_replaced(tmp_path: Path) -> None:
+    path = foreign("a fox\nSteps: 20, Sampler: DPM fast, CFG scale: 5, Seed: 1", tmp_path)
+
+    with pytest.raises(SpecError, match="unknown solver 'DPM fast'"):
+        read_request(path)
+    assert read_request(path, solver="Heun") == Request("a fox", solver="heun", guidance=5, seed=1)
+
+
 def test_a_last_line_of_few_pairs_belongs_to_the_prompt(tmp_path: Path) -> None:
     request = read_request(foreign("a clock\nhalf past: twelve, time: late", tmp_path))
 
@@ -109,7 +129,8 @@ def test_the_chunks_are_plain_text_and_tell_the_origin(tmp_path: Path) -> None:
 
     assert told["format"] == "undiffuse-picture/1"
     assert told["request"]["seed"] == 42
-    assert told["origin"] == {"model": ORIGIN.model, "model_hash": "0123456789", "device": "cpu", "precision": "fp32"}
+    drawn_on = {"device": "cpu", "precision": "fp32", "batch": 1, "position": 0}
+    assert told["origin"] == {"model": ORIGIN.model, "model_hash": "0123456789", **drawn_on}
     assert told["versions"]["undiffuse"] == VERSION
     assert lines[-1].startswith("Steps: 20, Sampler: DPM++ 2M")
 
@@ -150,6 +171,54 @@ def test_files_are_numbered_and_never_overwritten(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["00004-notes.png", *names, "99999999-other.txt"]
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_that_another_process_takes_meanwhile_is_passed_over(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, intruder = os.link, tmp_path / "00000-42.png"
+
+    def late(source: Path, target: Path) -> None:
+        if not intruder.exists():
+            intruder.write_bytes(b"mine")
+        if not links:
+            raise PermissionError(1, "Operation not permitted")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    path = saved(FOX, tmp_path)
+
+    assert path.name == "00001-42.png"
+    assert read_request(path) == FOX
+    assert intruder.read_bytes() == b"mine"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["00000-42.png", "00001-42.png"]
+
+
+def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, seen = Image.Image.save, []
+
+    def watched(self: Image.Image, target: Path, kind: str) -> None:
+        save(self, target, kind)
+        seen.extend(entry.suffix for entry in tmp_path.iterdir())
+
+    monkeypatch.setattr(Image.Image, "save", watched)
+    path = saved(FOX, tmp_path)
+
+    assert seen == [".part"]
+    assert [entry for entry in tmp_path.iterdir()] == [path]
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+
+    for place in ("file", "file/inside"):
+        with pytest.raises(UsageError, match=r"cannot write into .*file.*; name another one"):
+            open_folder(tmp_path / place)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UsageError, match="Permission denied"):
+        open_folder(tmp_path)
+
+
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError("disk full")
@@ -179,5 +248,31 @@ def test_a_damaged_chunk_is_refused(tmp_path: Path) -> None:
     chunks.add_text("undiffuse", "{")
     image.save(tmp_path / "x.png")
 
-    with pytest.raises(DataError, match="damaged"):
+    for read in (read_request, read_origin):
+        with pytest.raises(DataError, match="damaged"):
+            read(tmp_path / "x.png")
+
+
+def test_a_chunk_of_a_later_version_is_told_as_such(tmp_path: Path) -> None:
+    image = attach(Image.new("RGB", (4, 4)), FOX, ORIGIN)
+    image.encoderinfo["pnginfo"].add_text("undiffuse", json.dumps({"format": "undiffuse-picture/9", "request": {}}))
+    image.save(tmp_path / "x.png")
+
+    with pytest.raises(DataError, match=r"undiffuse-picture/9.*this version reads undiffuse-picture/1; update"):
         read_request(tmp_path / "x.png")
+
+
+def test_the_origin_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    place = replace(ORIGIN, batch=4, position=2)
+
+    attach(Image.new("RGB", (4, 4)), FOX, place).save(path)
+
+    assert read_origin(path) == place
+    assert read_origin(foreign("a fox\nSteps: 1, Seed: 1, Size: 8x8", tmp_path)) is None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -42,7 +42,8 @@ def find_folder(source: str | Path | None) -> Path:
         given = f"{str(path)!r} is a file"
         raise UnknownFormat(explain(given, "a model folder or a run is read", "name the folder that holds spec.json"))
     given = f"no model at {str(source)!r}"
-    raise CheckpointError(explain(given, "'default', a folder with spec.json or a run of 'undiffuse train' is needed"))
+    allowed = "'default', a folder with spec.json or a run of 'undiffuse train' is needed"
+    raise CheckpointError(explain(given, allowed, "check the path"))
 
 
 def load_model(source: str | Path | None = None) -> LatentDiffusion:

@@ -62,7 +62,8 @@ def load_efficientnet(path: Path | None = None) -> EfficientNet:
         raise CheckpointError(explain(f"{path} cannot be read ({_first_line(error)})", ALLOWED, REMEDY)) from None
     except RuntimeError as error:
         raise ShapeMismatch(explain(f"{path} does not fit ({_first_line(error)})", ALLOWED, REMEDY)) from None
-    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # 1.5 times as fast on a CPU
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.5 times as fast on a CPU
+    return net.eval().requires_grad_(False)
 
 
 def convert_state(original: Mapping[str, Tensor], net: EfficientNet) -> dict[str, Tensor]:

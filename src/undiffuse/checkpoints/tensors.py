@@ -20,6 +20,7 @@ from undiffuse.core.spec import pick
 SCALE = ".int8_scale"
 STORED = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.int8}
 SHOWN = 8
+READABLE = 0o644
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, form: str = "fp32") -> None:
@@ -40,6 +41,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, form: str = "fp32") 
             stored[name] = tensor.contiguous()
     temporary = path.with_suffix(".tmp")
     save_file(stored, temporary, metadata={"format": "pt", "undiffuse": form})
+    temporary.chmod(READABLE)  # safetensors makes files that only their owner can read
     temporary.replace(path)
 
 

@@ -16,16 +16,19 @@ from undiffuse.cli.options import Json
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 
 LONGEST_HEADER = 100_000_000
+SPEC = "spec.json"
 EMBEDDED = Path(__file__).parent.parent / "weights" / "default"
 
 
 def command(
-    path: Annotated[Path | None, typer.Argument(help="Model folder or .safetensors file; the embedded model when left out.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(help="Model folder or .safetensors file; the embedded model when left out.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Tell what a model file or folder holds; reads headers only."""
     console = Console(json)
-    path = path or EMBEDDED
+    path = _place(path)
     found = _folder(path) if path.is_dir() else {"files": {path.name: _file(path)}}
     found = {"path": str(path), **found}
     console.say(str(path))
@@ -34,12 +37,23 @@ def command(
     console.result(found)
 
 
+def _place(path: Path | None) -> Path:
+    """The file or folder that is meant: the embedded model for None, for a training run the model in it."""
+    if path is None and not EMBEDDED.is_dir():
+        given = "this installation carries no default model"
+        raise CheckpointError(explain(given, "a model folder or a .safetensors file is needed", "name one"))
+    path = path or EMBEDDED
+    in_run = path / "model"
+    return in_run if not (path / SPEC).exists() and (in_run / SPEC).is_file() else path
+
+
 def _folder(path: Path) -> dict[str, Any]:
-    spec = path / "spec.json"
+    spec = path / SPEC
     files = sorted(path.glob("*.safetensors"))
     if not spec.is_file() or not files:
-        allowed = "a model folder has spec.json and *.safetensors"
-        raise UnknownFormat(explain(f"{path} is no model folder", allowed, "name a .safetensors file inside it to see that one"))
+        allowed = f"a model folder has {SPEC} and *.safetensors"
+        remedy = "name a .safetensors file inside it to see that one"
+        raise UnknownFormat(explain(f"{path} is no model folder", allowed, remedy))
     try:
         told = json_text.loads(spec.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -98,19 +112,21 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [f"  {line}" for line in _spec_lines(found["spec"])] if "spec" in found else []
     for name, file in found["files"].items():
         types = ", ".join(file["types"])
-        lines.append(f"  {name}: {file['parameters'] / 1e6:.2f} M numbers in {file['tensors']} tensors, {types}, {file['bytes'] / 1e6:.1f} MB")
+        counts = f"{file['parameters'] / 1e6:.2f} M numbers in {file['tensors']} tensors"
+        lines.append(f"  {name}: {counts}, {types}, {file['bytes'] / 1e6:.1f} MB")
         lines += [f"    {part}: {count / 1e6:.2f} M" for part, count in file["parts"].items() if len(file["parts"]) > 1]
         lines += [f"    {key} = {_short(value)}" for key, value in file["metadata"].items()]
     return lines
 
 
 def _spec_lines(spec: dict[str, Any]) -> list[str]:
+    if "denoiser" not in spec:
+        latent = spec.get("autoencoder", {}).get("latent_channels", "?")
+        return [f"an autoencoder alone, {latent} latent channels"]
     conditioners = ", ".join(part.get("kind", "?") for part in spec.get("conditioners", ())) or "nothing"
     schedule = spec.get("schedule", {}).get("kind", "?")
-    return [
-        f"{spec.get('name', '?')}: {spec.get('size', '?')} pixels, predicts {spec.get('prediction', '?')} on schedule {schedule}",
-        f"conditioned on {conditioners}",
-    ]
+    name, size, prediction = (spec.get(key, "?") for key in ("name", "size", "prediction"))
+    return [f"{name}: {size} pixels, predicts {prediction} on schedule {schedule}", f"conditioned on {conditioners}"]
 
 
 def _short(value: str, width: int = 80) -> str:

@@ -18,7 +18,7 @@ from undiffuse.diffusion.level import Level
 
 @dataclass(frozen=True)
 class Query:
-    """"What is clean in x (B, ...) at this level?", asked in step `index` of `steps`."""
+    """ "What is clean in x (B, ...) at this level?", asked in step `index` of `steps`."""
 
     x: Tensor
     level: Level
@@ -28,7 +28,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Step:
-    """A step that was taken: x (B, ...) after it, the clean estimate that led there, and the level it left."""
+    """A step that was taken: x (B, ...) after it, the last clean estimate that led there, and the level it left."""
 
     index: int
     steps: int
@@ -55,13 +55,15 @@ def drive(solver: Solver, denoise: Denoise, cond: Conditioning) -> Tensor:
 def steps(solver: Solver, denoise: Denoise, cond: Conditioning) -> Iterator[Step]:
     """The same, step by step; the x of the last step is the solver's result. Stopping is just stopping."""
     query = next(solver)
+    left = query.level
     while True:
         x0 = denoise(query.x, query.level, cond)
         try:
             following = solver.send(x0)
         except StopIteration as end:
-            yield Step(query.index, query.steps, end.value, x0, query.level)
+            yield Step(query.index, query.steps, end.value, x0, left)
             return
         if following.index != query.index:
-            yield Step(query.index, query.steps, following.x, x0, query.level)
+            yield Step(query.index, query.steps, following.x, x0, left)
+            left = following.level
         query = following

@@ -61,7 +61,7 @@ def make_grid(schedule: Schedule, steps: int, spacing: str = "trailing", strengt
     | spacing     | times or ratios                                                                   |
     |-------------|-----------------------------------------------------------------------------------|
     | trailing    | even in t, from the very end of the schedule (Lin et al. 2024, table 2)           |
-    | leading     | multiples of T / steps, plus one: the original DDIM; misses the end               |
+    | leading     | multiples of T // steps, plus one: the original DDIM; misses the end              |
     | linspace    | even in t, both ends included                                                     |
     | karras      | even in (sigma / alpha)^(1/7) (Karras et al. 2022, eq. 5)                         |
     | exponential | even in log(sigma / alpha)                                                        |
@@ -73,19 +73,19 @@ def make_grid(schedule: Schedule, steps: int, spacing: str = "trailing", strengt
         strength: keep only the last part, for a run that starts from a picture.
 
     Raises:
-        SpecError: for an unknown spacing, or more steps than the schedule has levels.
+        SpecError: for an unknown spacing, more steps than the schedule has levels, or a strength not in (0, 1].
     """
     rule = pick(SPACINGS, spacing, "spacing")
     if steps < 1 or (isinstance(schedule, DiscreteSchedule) and steps > schedule.t_max + 1):
         most = f"1 to {int(schedule.t_max) + 1}" if isinstance(schedule, DiscreteSchedule) else "1 or more"
         raise SpecError(explain(f"steps = {steps}", f"{most} are allowed"))
     grid = Grid((*rule(schedule, steps), CLEAN), schedule)
-    return grid.from_strength(strength) if strength < 1 else grid
+    return grid if strength == 1 else grid.from_strength(strength)
 
 
 def _trailing(schedule: Schedule, steps: int) -> list[Level]:
     if not isinstance(schedule, DiscreteSchedule):
-        return [schedule.level(1 - i / steps) for i in range(steps)]
+        return [schedule.level((steps - i) / steps) for i in range(steps)]
     count = schedule.t_max + 1
     return [schedule.at(round(count - i * count / steps) - 1) for i in range(steps)]
 
@@ -94,7 +94,8 @@ def _leading(schedule: Schedule, steps: int) -> list[Level]:
     if not isinstance(schedule, DiscreteSchedule):
         return _trailing(schedule, steps)  # a continuous schedule has no first step to start from
     stride = int((schedule.t_max + 1) // steps)
-    return [schedule.at(min(i * stride + 1, schedule.t_max)) for i in reversed(range(steps))]
+    offset = min(1, schedule.t_max - (steps - 1) * stride)  # as many steps as levels leave no room for it
+    return [schedule.at(i * stride + offset) for i in reversed(range(steps))]
 
 
 def _linspace(schedule: Schedule, steps: int) -> list[Level]:

@@ -29,10 +29,10 @@ def classifier_free(
         scale: 1 asks for the conditional estimate alone.
         rescale: share of the contrast taken back: the guided x0 gets the conditional's standard deviation a
             picture, mixed in by this share (Lin et al. 2024, eq. 15 and 16, there for the net's output).
-        interval: guidance works while sigma / (alpha + sigma) lies within (Kynkäänniemi et al. 2024).
+        interval: guidance works in rows whose sigma / (alpha + sigma) lies within (Kynkäänniemi et al. 2024).
 
     Raises:
-        SpecError: when rescale or the interval leave [0, 1].
+        SpecError: when rescale or the interval leave [0, 1], or there are neither one negative nor one a row.
     """
     low, high = interval
     if not (0 <= low < high <= 1 and 0 <= rescale <= 1):
@@ -40,20 +40,36 @@ def classifier_free(
         raise SpecError(explain(given, "0 <= low < high <= 1 and 0 <= rescale <= 1 are allowed"))
 
     def guided(x: Tensor, level: Level, cond: Conditioning) -> Tensor:
-        if scale == 1 or not low <= _noise_share(level) <= high:
+        inside = _inside(level, low, high)
+        if scale == 1 or not inside.any():
             return denoise(x, level, cond)
-        away = negative if len(negative) == len(x) else negative.select([0] * len(x))
-        twice = Level(*(torch.cat([v, v]) if isinstance(v, Tensor) and v.ndim else v for v in (level.t, level.alpha, level.sigma)))
+        away = _negative_rows(negative, len(x))
+        twice = Level(
+            *(torch.cat([v, v]) if isinstance(v, Tensor) and v.ndim else v for v in (level.t, level.alpha, level.sigma))
+        )
         without, towards = denoise(torch.cat([x, x]), twice, Conditioning.cat([away, cond])).chunk(2)
         x0 = without + scale * (towards - without)
-        return _restore_contrast(x0, towards, rescale) if rescale else x0
+        x0 = _restore_contrast(x0, towards, rescale) if rescale else x0
+        return x0 if inside.all() else torch.where(inside.to(x.device).view(-1, *([1] * (x.ndim - 1))), x0, towards)
 
     return guided
 
 
-def _noise_share(level: Level) -> float:
-    sigma, alpha = torch.as_tensor(level.sigma), torch.as_tensor(level.alpha)
-    return float((sigma / (alpha + sigma)).mean())
+def _inside(level: Level, low: float, high: float) -> Tensor:
+    """Whether the share of noise lies in the interval, a scalar or (B,)."""
+    share = level.sigma / (level.alpha + level.sigma)
+    if not isinstance(share, Tensor):
+        share = torch.tensor(share, dtype=torch.float64)
+    return (low <= share) & (share <= high)
+
+
+def _negative_rows(negative: Conditioning, count: int) -> Conditioning:
+    if len(negative) in (0, count):  # an empty one steers nothing
+        return negative
+    if len(negative) == 1:
+        return negative.select([0] * count)
+    given = f"{len(negative)} negatives for {count} pictures"
+    raise SpecError(explain(given, "one for all or one each is allowed"))
 
 
 def _restore_contrast(x0: Tensor, towards: Tensor, share: float) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 
 from undiffuse.core.random import Part, normal, uniform
 from undiffuse.core.spec import Spec
@@ -17,7 +18,7 @@ class LawSpec(Spec):
 
     kind: Literal["uniform", "logit_normal"] = "uniform"
     mean: float = 0.0
-    std: float = 1.0
+    std: Annotated[float, Field(gt=0)] = 1.0
 
 
 def draw_levels(spec: LawSpec, schedule: Schedule, count: int, *path: Part) -> Level:

@@ -28,7 +28,7 @@ class Level:
 
     def view(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma, shaped to multiply a tensor (B, ...) row by row, in its precision and on its device."""
-        alpha, sigma = (torch.as_tensor(value).to(like) for value in (self.alpha, self.sigma))
+        alpha, sigma = (torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in (self.alpha, self.sigma))
         shape = (-1, *([1] * (like.ndim - 1)))
         return alpha.view(shape), sigma.view(shape)
 

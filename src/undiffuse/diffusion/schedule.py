@@ -73,7 +73,7 @@ class FlowSchedule(Schedule):
 
     def at(self, t: float) -> Level:
         u = t / self.t_max
-        return Level(t, 1.0 - u, u)
+        return Level(float(t), 1.0 - u, u)
 
     def training_level(self, u: Tensor) -> Level:
         u = u.float()
@@ -99,7 +99,7 @@ class DiscreteSchedule(Schedule):
         below = min(int(t), len(self.alphas) - 1)
         share = t - below
         if share == 0:
-            return Level(t, float(self.alphas[below]), float(self.sigmas[below]))
+            return Level(float(t), float(self.alphas[below]), float(self.sigmas[below]))
         first, second = float(self.alphas[below]), float(self.alphas[below + 1])
         if second == 0:  # log 0: go linearly into the last, empty step
             alpha = first * (1 - share)

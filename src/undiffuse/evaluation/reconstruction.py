@@ -11,7 +11,8 @@ from torch import Tensor
 
 from undiffuse.core.random import numpy_stream
 from undiffuse.data.dataset import Pictures
-from undiffuse.evaluation.features import FeatureExtractor, Progress, pixels_on_white
+from undiffuse.data.records import Progress
+from undiffuse.evaluation.features import FeatureExtractor, Skip, batches_on_white
 from undiffuse.evaluation.report import Figure, Report, mean
 
 RoundTrip = Callable[[Tensor], Tensor]
@@ -46,6 +47,7 @@ def evaluate_autoencoder(
     seed: int = 0,
     batch: int = 16,
     progress: Progress | None = None,
+    skip: Skip | None = None,
 ) -> AutoencoderReport:
     """Compare pictures, drawn on white, with what the autoencoder makes of them.
 
@@ -58,17 +60,17 @@ def evaluate_autoencoder(
         seed: of the choice.
         batch: pictures at once; it does not change a figure.
         progress: told after every batch.
+        skip: told of pictures that cannot be read; when None such a picture is an error.
 
     Raises:
-        DataError: when the data set is empty or a picture cannot be read.
+        DataError: when the data set is empty, a picture cannot be read and nobody is told, or none can be read.
     """
     chosen = numpy_stream("evaluate", "autoencoder", seed).permutation(len(dataset.rows))[:count].tolist()
     tell = progress or (lambda done, total, what: None)
     ratios: list[float] = []
     similarities: list[float] = []
     distances: list[float] = []
-    for start in range(0, len(chosen), batch):
-        original = torch.stack([pixels_on_white(dataset.read(i), size) for i in chosen[start : start + batch]])
+    for _, original in batches_on_white(dataset, chosen, size, batch, skip):
         with torch.no_grad():
             rebuilt = round_trip(original).float().cpu().clamp(-1, 1)
         ratios += psnr(original, rebuilt).tolist()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 from torch import Tensor
 
-from undiffuse.core.devices import choose_device, choose_precision, describe, short_dtype
+from undiffuse.core.devices import choose_device, choose_precision, describe, keep_freed_memory, short_dtype
+from undiffuse.core.errors import UsageError, explain
 from undiffuse.generation.output import Origin, attach, write_picture
 from undiffuse.generation.request import Request
 from undiffuse.generation.sample import decode, grid_of, sample, settle
@@ -22,7 +25,8 @@ from undiffuse.model.latent_diffusion import LatentDiffusion
 class Result:
     """What one request gave: its pictures, the request with everything filled in, and the seconds it took.
 
-    Picture k was drawn from seed `request.seed + k`. Saved as PNG, each tells its own request.
+    Picture k was drawn from seed `request.seed + k`. Saved as PNG, each tells its own request. `seconds` is the
+    request's share of the batches that it was part of; what the caller did between steps is not counted.
     """
 
     images: list[Image.Image]
@@ -35,13 +39,14 @@ class Result:
         return [write_picture(image, folder, str(one.seed)) for image, one in pairs]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One step of a drawing that is under way.
 
     `index` counts from 0 to `steps - 1` over the whole drawing, all batches of it; `pictures` are those in
-    this batch; `x0` (B, C, h, w) is the latest clean estimate of them. `results` is empty until the last
-    step, then it holds one result a request.
+    this batch; `x0` (B, C, h, w) is the latest clean estimate of them. `images` is empty until the last step of
+    the batch, then it holds its finished pictures. `results` is empty until the last step of all, then it holds
+    one result a request.
     """
 
     index: int
@@ -49,6 +54,7 @@ class Step:
     pictures: list[Request]
     x0: Tensor
     model: LatentDiffusion = field(repr=False)
+    images: list[Image.Image] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
 
     def preview(self) -> list[Image.Image]:
@@ -56,22 +62,39 @@ class Step:
         return decode(self.x0, self.model)
 
 
+def _to_error_stream(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 class Generator:
-    """Draws with one model; `print(draw)` tells on what.
+    """Draws with one model, and says in one line what it chose to draw on.
+
+    On a CPU it has the C library keep freed memory for the rest of the process, for speed; setting any MALLOC_
+    variable in the environment prevents that (see `core.devices.keep_freed_memory`).
 
     Args:
-        model: moved to the device and precision that are chosen.
+        model: moved, in place, to the device and precision that are chosen.
         device: "cpu", "cuda", "cuda:1" or "mps"; the fastest there is by default.
         precision: "fp32", "bf16" or "fp16"; by default bf16 where the hardware computes in it, else fp32.
         batch: how many pictures are drawn at once, at most.
+        tell: takes the line; the error stream by default, None for silence.
 
     Raises:
         DeviceError: when the machine lacks the device or precision.
+        UsageError: when `batch` is below 1.
     """
 
     def __init__(
-        self, model: LatentDiffusion, *, device: str | None = None, precision: str | None = None, batch: int = 4
+        self,
+        model: LatentDiffusion,
+        *,
+        device: str | None = None,
+        precision: str | None = None,
+        batch: int = 4,
+        tell: Callable[[str], None] | None = _to_error_stream,
     ) -> None:
+        if batch < 1:
+            raise UsageError(explain(f"batch = {batch}", "1 or more pictures at once are possible"))
         self.device = choose_device(device)
         self.precision = choose_precision(self.device, precision)
         self.batch = batch
@@ -79,6 +102,10 @@ class Generator:
         self.model = model.to(device=self.device, dtype=self.precision)
         for net in self.model.parts().values():
             net.eval()
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        if tell is not None:
+            tell(repr(self))
 
     def __repr__(self) -> str:
         return f"Generator({self.origin.model!r} on {describe(self.device, self.precision)})"
@@ -99,18 +126,41 @@ class Generator:
         return results
 
     def stream(self, *requests: Request) -> Iterator[Step]:
-        """Draw step by step. Stopping is just stopping; the last step holds the results."""
+        """Draw step by step. Stopping is just stopping; the last step holds the results.
+
+        Raises:
+            SpecError: as calling it does, before anything is drawn.
+        """
         settled = [settle(request, self.model) for request in requests]
-        batches = _batches(settled, self.batch)
+        return self._steps(settled, _batches(settled, self.batch))
+
+    def _steps(self, requests: list[Request], batches: list[list[_Place]]) -> Iterator[Step]:
         total = sum(len(grid_of(batch[0].request, self.model)) for batch in batches)
-        done, images, seconds = 0, {}, [0.0] * len(settled)
+        images: list[list[Image.Image]] = [[] for _ in requests]
+        seconds = [0.0] * len(requests)
+        index = 0
         for batch in batches:
-            started, pictures = time.perf_counter(), [place.request for place in batch]
-            for inner in sample(pictures, self.model):
-                done += 1
-                if done < total:
-                    yield Step(done - 1, total, pictures, inner.x0, self.model)
-                ...
+            pictures = [place.request for place in batch]
+            with closing(sample(pictures, self.model)) as steps:
+                started = time.perf_counter()
+                for step in steps:
+                    finished = self._finish(step.x, pictures) if step.index + 1 == step.steps else []
+                    for place, image in zip(batch, finished, strict=False):
+                        images[place.owner].append(image)
+                    spent = time.perf_counter() - started
+                    for place in batch:
+                        seconds[place.owner] += spent / len(batch)
+                    told = zip(images, requests, seconds, strict=True) if index + 1 == total else ()
+                    results = [Result(drawn, request, taken) for drawn, request, taken in told]
+                    yield Step(index, total, pictures, step.x0, self.model, finished, results)
+                    index += 1
+                    started = time.perf_counter()  # whatever was done with the step is not counted
+
+    def _finish(self, z: Tensor, pictures: Sequence[Request]) -> list[Image.Image]:
+        """The pictures of finished latents (B, C, h, w), each with its own request inside."""
+        origins = [replace(self.origin, batch=len(pictures), position=k) for k in range(len(pictures))]
+        told = zip(decode(z, self.model), pictures, origins, strict=True)
+        return [attach(image, request, origin) for image, request, origin in told]
 
 
 class _Place(NamedTuple):

@@ -79,7 +79,7 @@ def _settings(pairs: dict[str, str]) -> dict[str, Any]:
         "seed": pairs.get("Seed"),
         "width": width or None,
         "height": height or None,
-        "strength": pairs.get("Denoising strength"),
+        "strength": None if any(key.startswith("Hires") for key in pairs) else pairs.get("Denoising strength"),
         "label": pairs.get("Label"),
         "eta": pairs.get("Eta"),
     }

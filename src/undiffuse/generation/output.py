@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
+import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from undiffuse.core.errors import DataError, explain
+from undiffuse.core.errors import DataError, UsageError, explain
 from undiffuse.core.pictures import to_rgb
 from undiffuse.core.version import VERSION
 from undiffuse.generation.metadata import parameters_text, parse_parameters
@@ -26,12 +28,18 @@ FORMAT = "undiffuse-picture/1"
 
 @dataclass(frozen=True)
 class Origin:
-    """What drew a picture: the model's name and fingerprint, the device and the precision."""
+    """What drew a picture: the model's name and fingerprint, the device, the precision, and the place in a batch.
+
+    Arithmetic rounds differently in batches of different sizes; a picture comes out the same to the bit at the
+    same `position` of a batch of the same size, whatever the other pictures of that batch are.
+    """
 
     model: str
     model_hash: str
     device: str
     precision: str
+    batch: int = 1
+    position: int = 0
 
 
 def attach(image: Image.Image, request: Request, origin: Origin) -> Image.Image:
@@ -51,28 +59,47 @@ def attach(image: Image.Image, request: Request, origin: Origin) -> Image.Image:
     return image
 
 
-def write_picture(image: Image.Image, folder: str | Path, tail: str) -> Path:
-    """Write `<index>-<tail>.png` with the next free index of the folder, which is made when missing."""
+def open_folder(folder: str | Path) -> Path:
+    """The folder, made when missing and checked for writing, so that nobody draws for hours and then cannot save.
+
+    Raises:
+        UsageError: when it cannot be made or written into.
+    """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = _reserve(folder, tail)
-    temporary = path.with_name(f".{path.name}.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        given = f"cannot write into {str(folder)!r} ({error.strerror})"
+        raise UsageError(explain(given, "a folder that can be written into is needed", "name another one")) from None
+    return folder
+
+
+def write_picture(image: Image.Image, folder: str | Path, tail: str) -> Path:
+    """Write `<index>-<tail>.png` with the next free index of the folder, which is made when missing.
+
+    The file appears under its name when it is whole; a name that is taken, by whomever, is passed over.
+
+    Raises:
+        UsageError: when the folder cannot be written into.
+    """
+    folder = open_folder(folder)
+    temporary = folder / f".{tail}-{secrets.token_hex(8)}.part"
     try:
         image.save(temporary, "PNG")
-        os.replace(temporary, path)
-    except BaseException:
+        return _publish(temporary, folder, tail)
+    finally:
         temporary.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise
-    return path
 
 
-def read_request(path: str | Path, image: Image.Image | None = None) -> Request:
+def read_request(path: str | Path, image: Image.Image | None = None, **changes: Any) -> Request:
     """The request of the one picture in this file: our own chunk, else the text of AUTOMATIC1111's web UI.
 
     Args:
         path: a PNG file.
         image: the picture that it was started from, when it was; it is not stored in the file.
+        changes: fields that are to have another value, for instance a solver where the file names one that we lack.
 
     Raises:
         DataError: when the file is no picture or tells no request, or `image` is missing or another one.
@@ -80,25 +107,52 @@ def read_request(path: str | Path, image: Image.Image | None = None) -> Request:
     """
     chunks = _chunks(Path(path))
     if OWN_CHUNK in chunks:
-        fields, digest = _own_fields(chunks[OWN_CHUNK], path)
+        told = _own(chunks[OWN_CHUNK], path)
+        fields, digest = told["request"], told.get("image_sha256")
         started = digest is not None
     elif A1111_CHUNK in chunks:
         fields, digest = parse_parameters(chunks[A1111_CHUNK]), None
         started = "strength" in fields
     else:
         allowed = f"a PNG with the text {OWN_CHUNK!r} or {A1111_CHUNK!r} is needed"
-        raise DataError(explain(f"{path} tells nothing about how it was made", allowed))
+        remedy = "take the file as it was written, for many programs drop such text"
+        raise DataError(explain(f"{path} tells nothing about how it was made", allowed, remedy))
+    fields = {**fields, **changes}
     if not started:
         return Request(**fields)
     return Request(**fields, image=_matching(image, digest, path))
 
 
-def _own_fields(text: str, path: str | Path) -> tuple[dict[str, Any], str | None]:
+def read_origin(path: str | Path) -> Origin | None:
+    """What drew the picture in this file; None when another program did.
+
+    Raises:
+        DataError: when the file is no picture, or its text is damaged.
+    """
+    chunks = _chunks(Path(path))
+    if OWN_CHUNK not in chunks:
+        return None
+    try:
+        return Origin(**_own(chunks[OWN_CHUNK], path)["origin"])
+    except (KeyError, TypeError):
+        raise _damaged(path) from None
+
+
+def _own(text: str, path: str | Path) -> dict[str, Any]:
+    """The content of our own chunk, of which `request` is a dictionary."""
     try:
         told = json.loads(text)
-        return dict(told["request"]), told.get("image_sha256")
-    except (json.JSONDecodeError, TypeError, KeyError, ValueError):
-        raise DataError(explain(f"the request in {path} is damaged", f"JSON of {FORMAT} is needed")) from None
+        form, request = told["format"], dict(told["request"])
+    except (TypeError, KeyError, ValueError):
+        raise _damaged(path) from None
+    if form != FORMAT:
+        given = f"the request in {path} is of format {form!r}"
+        raise DataError(explain(given, f"this version reads {FORMAT}", "update undiffuse"))
+    return {**told, "request": request}
+
+
+def _damaged(path: str | Path) -> DataError:
+    return DataError(explain(f"the request in {path} is damaged", f"JSON of {FORMAT} is needed"))
 
 
 def _matching(image: Image.Image | None, digest: str | None, path: str | Path) -> Image.Image:
@@ -119,21 +173,34 @@ def _chunks(path: Path) -> dict[str, str]:
     try:
         with Image.open(path) as picture:
             picture.load()  # text may stand after the pixels
-            return {name: text for name, text in picture.info.items() if isinstance(text, str)}
+            return {str(name): text for name, text in picture.info.items() if isinstance(text, str)}
     except FileNotFoundError:
         raise DataError(explain(f"{path} is not there", "a PNG file is needed", "check the path")) from None
     except (UnidentifiedImageError, OSError, SyntaxError):
         raise DataError(explain(f"{path} cannot be read as a picture", "a PNG file is needed")) from None
 
 
-def _reserve(folder: Path, tail: str) -> Path:
-    """An empty file under the next free name: creating it is what keeps two processes apart."""
+def _publish(temporary: Path, folder: Path, tail: str) -> Path:
+    """Give a whole file the next free name. A link fails where the name is taken; that keeps two processes apart."""
     taken = [int(match[1]) for entry in folder.iterdir() if (match := re.match(r"(\d{5,})-.*\.png$", entry.name))]
     index = max(taken, default=-1) + 1
     while True:
         path = folder / f"{index:05d}-{tail}.png"
         try:
-            path.open("x").close()
+            os.link(temporary, path)
             return path
         except FileExistsError:
             index += 1
+        except OSError:  # no links on this file system: claim the name with an empty file first
+            if _claim(path):
+                os.replace(temporary, path)
+                return path
+            index += 1
+
+
+def _claim(path: Path) -> bool:
+    try:
+        path.open("x").close()
+    except FileExistsError:
+        return False
+    return True

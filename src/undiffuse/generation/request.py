@@ -93,6 +93,8 @@ class Request(Spec):
         if low >= high:
             raise ValueError(explain(f"guidance_interval = ({low}, {high})", "the first must be below the second"))
         entry, _ = find_solver(self.solver)
+        if entry.name == "ddim_inverse":
+            raise ValueError(explain("solver 'ddim_inverse' goes from a picture to its noise", "a solver that draws is needed"))
         if self.eta and not entry.takes_eta:
             raise ValueError(explain(f"eta = {self.eta} with solver {self.solver!r}", "only ddim takes eta", "leave eta out"))
         return self

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from undiffuse.conditioners.text import TextConditioner
+from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.pictures import to_images, to_pixels
 from undiffuse.core.random import PictureNoise
@@ -28,14 +30,26 @@ def settle(request: Request, model: LatentDiffusion) -> Request:
     Raises:
         SpecError: when the model has not learned what is asked for, or cannot draw in that size.
     """
-    asked = {"caption": request.prompt or request.negative, "label": request.label}
-    model.conditioner.require(name for name, value in asked.items() if value)
-    settled = request.replace(width=request.width or model.spec.size, height=request.height or model.spec.size)
-    factor = model.codec.factor
-    if settled.width % factor or settled.height % factor:
-        given = f"a picture of {settled.width}x{settled.height}"
-        raise SpecError(explain(given, f"both sides must be multiples of {factor}", f"the model's own size is {model.spec.size}"))
-    return settled
+    for name, value, field in (
+        ("the prompt", request.prompt, "caption"),
+        ("the negative prompt", request.negative, "caption"),
+        ("the label", request.label, "label"),
+    ):
+        if value and field not in model.conditioner.fields:
+            raise SpecError(explain(f"this model cannot read {name} {value!r}", _readable(model), f"leave {name} out"))
+    width, height = _size(request, model)
+    unit = model.codec.factor * model.spec.denoiser.factor  # the U-Net halves the latent further
+    if width % unit or height % unit:
+        own = f"the model's own size is {model.spec.size}"
+        raise SpecError(explain(f"a picture of {width}x{height}", f"both sides must be multiples of {unit}", own))
+    return request.replace(width=width, height=height)
+
+
+def unread(request: Request, model: LatentDiffusion) -> list[str]:
+    """The prompts of a request that are so long that the model does not read their end."""
+    texts = [text for text in (request.prompt, request.negative) if text]
+    parts = [part for part in model.conditioner.parts if isinstance(part, TextConditioner)]
+    return [text for text in texts if any(part.truncated([text])[0] for part in parts)]
 
 
 def grid_of(request: Request, model: LatentDiffusion) -> Grid:
@@ -46,7 +60,7 @@ def grid_of(request: Request, model: LatentDiffusion) -> Grid:
 
 
 @torch.no_grad()
-def sample(pictures: Sequence[Request], model: LatentDiffusion) -> Iterator[Step]:
+def sample(pictures: Sequence[Request], model: LatentDiffusion) -> Generator[Step, None, None]:
     """The steps of pictures that are drawn together; the last one holds the finished latents (B, C, h, w).
 
     Args:
@@ -72,8 +86,8 @@ class _Noise:
     """Noise (B, C, h, w) of a step. Every picture has the stream of its own seed, whatever batch it is in."""
 
     def __init__(self, pictures: Sequence[Request], model: LatentDiffusion) -> None:
-        factor, first = model.codec.factor, pictures[0]
-        shape = (model.codec.channels, first.height // factor, first.width // factor)
+        width, height = _size(pictures[0], model)
+        shape = (model.codec.channels, height // model.codec.factor, width // model.codec.factor)
         self.streams = [PictureNoise(picture.seed, (0,), shape) for picture in pictures]
         self.device = model.device
 
@@ -88,21 +102,32 @@ def _start(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, nois
     images = [p.image for p in pictures if p.image is not None]
     if not images:
         return x
-    size = (pictures[0].width, pictures[0].height)
+    size = _size(pictures[0], model)
     pixels = torch.stack([to_pixels(ImageOps.fit(image, size, Image.Resampling.LANCZOS)) for image in images])
     return level.alpha * model.codec.encode(pixels.to(model.device)) + x
 
 
-def _words(pictures: Sequence[Request], model: LatentDiffusion):
+def _words(pictures: Sequence[Request], model: LatentDiffusion) -> Conditioning:
     return model.conditioner([{"caption": p.prompt, "label": p.label} for p in pictures])
 
 
 def _guided(pictures: Sequence[Request], model: LatentDiffusion) -> Denoise:
-    """The model's denoiser, steered away from the negative prompts; as it is when guidance is 1."""
+    """The model's denoiser, steered away from the negative prompts; as it is when guidance is 1 or nothing is read."""
     first = pictures[0]
-    if first.guidance == 1:
+    if first.guidance == 1 or not model.conditioner.fields:
         return model.denoiser
     negative = model.conditioner([{"caption": p.negative} for p in pictures])
     return classifier_free(
         model.denoiser, negative, first.guidance, rescale=first.guidance_rescale, interval=first.guidance_interval
     )
+
+
+def _size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
+    """Width and height in pixels; the model's own where the request leaves them open."""
+    return request.width or model.spec.size, request.height or model.spec.size
+
+
+def _readable(model: LatentDiffusion) -> str:
+    """What a model can be asked for, in words."""
+    told = {"caption": "prompts", "label": "labels"}
+    return f"it reads {' and '.join(told.get(field, field) for field in model.conditioner.fields) or 'nothing at all'}"

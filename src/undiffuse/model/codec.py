@@ -37,12 +37,12 @@ class Codec(nn.Module):
         if height % self.factor or width % self.factor:
             given = f"a picture of {width}x{height} cannot be encoded"
             raise SpecError(explain(given, f"both sides must be multiples of {self.factor}", "resize or crop it"))
-        mean, _ = self.autoencoder.encode(pixels)
+        mean, _ = self.autoencoder.encode(pixels.to(self._dtype))
         return (mean - self.shift) * self.scale
 
     def decode(self, z: Tensor) -> Tensor:
         """Normalised latents (B, C, h, w) to pictures (B, 3, h*f, w*f) in [-1, 1]."""
-        return self.autoencoder.decode(z / self.scale + self.shift).clamp(-1, 1)
+        return self.autoencoder.decode((z / self.scale + self.shift).to(self._dtype)).to(z.dtype).clamp(-1, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The round trip that evaluation measures: decode(encode(pixels))."""
@@ -52,3 +52,8 @@ class Codec(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.shift.device
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """The precision of the weights; pictures and latents keep their own outside."""
+        return next(self.autoencoder.parameters()).dtype

@@ -32,5 +32,5 @@ class Denoiser(nn.Module):
         """Clean estimate (B, C, h, w) of x (B, C, h, w) at `level` (scalars or (B,)), in x's own precision."""
         rows = level.expand(len(x), x.device)
         dtype = next(self.network.parameters()).dtype
-        output = self.network(x.to(dtype), torch.as_tensor(rows.t).to(dtype), cond.to(dtype=dtype))
+        output = self.network(x.to(dtype), torch.as_tensor(rows.t).float(), cond.to(dtype=dtype))
         return to_x0(self.prediction, output.to(x.dtype), x, rows)

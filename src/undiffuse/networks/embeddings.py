@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 
 def sinusoid(t: Tensor, width: int, max_period: float = 10000.0) -> Tensor:
-    """Cosines, then sines, of t (B,) at `width / 2` geometric frequencies (B, width) (Ho et al. 2020, appendix B)."""
+    """Cosines, then sines, of t (B,) at `width / 2` geometric frequencies (B, width) (Ho et al. 2020, appendix B).
+
+    In float32 whatever t comes in: 16 bits cannot tell t = 999 from 1000.
+    """
     half = width // 2
     frequencies = torch.exp(-math.log(max_period) / half * torch.arange(half, dtype=torch.float32, device=t.device))
     angles = t.float()[:, None] * frequencies  # (B, width / 2)
-    return torch.cat([angles.cos(), angles.sin()], dim=1).to(t.dtype)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 class EmbeddingMLP(nn.Sequential):
@@ -32,4 +35,4 @@ class TimeEmbedding(nn.Module):
         self.mlp = EmbeddingMLP(width, out)
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.mlp(sinusoid(t, self.width))  # (B, out)
+        return self.mlp(sinusoid(t, self.width).to(self.mlp[0].weight.dtype))  # type: ignore[call-overload]  # (B, out)

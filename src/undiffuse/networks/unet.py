@@ -99,6 +99,7 @@ class UNet(nn.Module):
         embedded = 4 * widths[0]
         if mid_depth is None:
             mid_depth = next((depth for depth in reversed(depths) if depth), 0)
+        self.reads_tokens = context_width is not None and (any(depths) or mid_depth > 0)
 
         def transformer(width: int, depth: int) -> SpatialTransformer | None:
             if depth == 0:
@@ -177,6 +178,8 @@ class UNet(nn.Module):
             raise SpecError(explain(f"a latent of {width}x{height}", f"both sides must be multiples of {self.factor}"))
         if self.embed_vector is not None and cond.vector is None:
             raise SpecError(explain("no conditioning vector", "this net needs one", "use the model's own conditioner"))
+        if self.reads_tokens and cond.tokens is None:
+            raise SpecError(explain("no conditioning tokens", "this net needs them", "use the model's own conditioner"))
         if self.spatial_channels and cond.spatial is None:
             raise SpecError(explain("no conditioning map", f"this net needs one of {self.spatial_channels} channels"))
 

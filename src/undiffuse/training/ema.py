@@ -27,7 +27,7 @@ class EMA:
         """Move the average towards the present weights."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         present = [p.detach() for p in self.net.parameters()]
-        torch._foreach_lerp_(list(self.average.values()), present, 1 - decay)
+        torch._foreach_lerp_(list(self.average.values()), present, 1 - decay)  # type: ignore[reportPrivateImportUsage]
         self.updates += 1
 
     @contextmanager

@@ -6,17 +6,19 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from undiffuse.core.errors import Cancelled, Diverged, explain
+from undiffuse.core.errors import Cancelled, Diverged, UsageError, explain
+from undiffuse.core.random import stream_seed
 from undiffuse.data.prefetch import Prefetcher
+from undiffuse.data.records import Progress
 from undiffuse.training.distributed import Workers
 from undiffuse.training.ema import EMA
 from undiffuse.training.metrics import Metrics
@@ -48,6 +50,7 @@ class Trainer:
         self.optimizers = {name: build_optimizer(recipe.optimizer, net) for name, net in objective.players.items()}
         self.averages = {name: EMA(net, recipe.optimizer.ema) for name, net in objective.players.items()}
         self.device = next(next(iter(objective.players.values())).parameters()).device
+        objective.workers = workers
 
     def resume(self) -> int:
         """Take up the newest checkpoint of the folder; returns the next step, 0 for a fresh run."""
@@ -55,46 +58,57 @@ class Trainer:
         self.workers.share_weights(self.objective.players.values())
         return step
 
-    def run(self, listen: Listener) -> None:
-        """Take all steps that are left, then export.
+    def run(self, first: int, listen: Listener | None = None, progress: Progress | None = None) -> None:
+        """Take the steps from `first` on, then export.
 
         Raises:
+            UsageError: when more steps are taken already than the recipe asks for.
             Cancelled: after Ctrl-C, with everything saved.
             Diverged: when a loss is no finite number; the last checkpoint stands.
         """
-        run, first = self.recipe.run, self.resume()
+        run = self.recipe.run
+        if first > run.steps:
+            given = f"{self.folder} has taken {first} steps, run.steps = {run.steps}"
+            raise UsageError(explain(given, "steps cannot be taken back", f"ask for more with --set run.steps={first + run.steps}"))
+        if first == run.steps:
+            self.export()
+            return
         if run.compile:
-            for net in self.objective.players.values():
-                net.compile()
+            self.objective.compile()
         slots = self.workers.slots(run.batch)
-        clock, done, last = time.monotonic(), 0, first - 1
+        clock, before = time.monotonic(), first
         with ExitStack() as stack:
-            interrupted = stack.enter_context(_interrupts())
-            metrics = stack.enter_context(_metrics(self.folder, self.workers))
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            interrupted = stack.enter_context(_interrupts(patient=self.workers.count > 1))
+            metrics = stack.enter_context(_metrics(self.folder, first, self.workers))
             batches = stack.enter_context(Prefetcher(lambda step: self.objective.batch(step, slots), first))
             for step in range(first, run.steps):
                 values = self._step(next(batches), step)
-                last, done = step, done + 1
-                if (step + 1) % run.log_every == 0 or step + 1 == run.steps:
-                    numbers = {name: float(value) for name, value in values.items()}
-                    self._check(numbers, step)
-                    numbers["pictures_per_second"] = done * run.batch / (time.monotonic() - clock)
-                    clock, done = time.monotonic(), 0
+                done = step + 1
+                stopped = self.workers.any(interrupted())
+                if progress is not None and self.workers.leads:
+                    progress(done, run.steps, "training")
+                logs = done % run.log_every == 0 or done == run.steps
+                saves = done % run.save_every == 0 or done == run.steps or stopped
+                numbers = self._numbers(values, done) if logs or saves else {}
+                if logs:
+                    numbers["pictures_per_second"] = (done - before) * run.batch / max(time.monotonic() - clock, 1e-9)
+                    clock, before = time.monotonic(), done
                     if metrics is not None:
-                        metrics.write(step + 1, numbers)
-                        listen(step + 1, run.steps, numbers)
-                if interrupted() or (step + 1) % run.save_every == 0:
-                    self.save(step + 1)
-                if interrupted():
-                    raise Cancelled(f"stopped after step {step + 1}; go on with: undiffuse train --resume {self.folder}")
-                if run.preview_every and (step + 1) % run.preview_every == 0:
-                    self.preview(step + 1)
-            if (last + 1) % run.save_every or last < first:
-                self.save(run.steps)
+                        metrics.write(done, numbers)
+                        if listen is not None:
+                            listen(done, run.steps, numbers)
+                if saves:
+                    self.save(done)
+                if stopped and done < run.steps:
+                    raise Cancelled(f"stopped after step {done}; go on with: undiffuse train --resume {self.folder}")
+                if run.preview_every and done % run.preview_every == 0:
+                    self.preview(done)
 
     def _step(self, batch: Any, step: int) -> dict[str, Tensor]:
         seen: dict[str, Tensor] = {}
         spec = self.recipe.optimizer
+        torch.manual_seed(stream_seed("dropout", self.recipe.run.seed, step, self.workers.rank))  # nothing else draws from it
         for player, net in self.objective.players.items():
             optimizer = self.optimizers[player]
             share = learning_rate(spec, step, self.recipe.run.steps) / spec.rate
@@ -104,24 +118,32 @@ class Trainer:
                 loss, values = self.objective.loss(player, batch, step)
             loss.backward()
             self.workers.average_gradients(net)
-            seen[f"{player}/norm"] = torch.as_tensor(clip(net.parameters(), spec.clip))
+            seen[f"{player}/norm"] = clip(net.parameters(), spec.clip)
             optimizer.step()
             self.averages[player].update()
             seen[f"{player}/rate"] = torch.tensor(optimizer.param_groups[0]["lr"])
             seen |= {f"{player}/{name}": value.detach() for name, value in values.items()}
         return seen
 
-    def _check(self, numbers: dict[str, float], step: int) -> None:
+    def _numbers(self, values: dict[str, Tensor], done: int) -> dict[str, float]:
+        """The values of a step as numbers, means over all processes."""
+        numbers = self.workers.average_numbers({name: float(value) for name, value in values.items()})
         wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
         if wrong:
-            given = f"{wrong[0]} is not finite at step {step + 1}"
+            given = f"{wrong[0]} is not finite at step {done}"
             remedy = f"lower optimizer.rate; the last checkpoint in {self.folder / 'checkpoints'} stands"
             raise Diverged(explain(given, "finite numbers are needed", remedy))
+        return numbers
 
     def save(self, step: int) -> None:
         """Write a checkpoint, and the averaged weights as a model."""
         if self.workers.leads:
             save_state(self.folder / "checkpoints", step, self.objective.players, self.averages, self.optimizers)
+        self.export()
+
+    def export(self) -> None:
+        """Write the averaged weights as a model."""
+        if self.workers.leads:
             with self._averaged():
                 _replace_folder(self.folder / "model", self.objective.export)
         self.workers.wait()
@@ -131,27 +153,36 @@ class Trainer:
         if self.workers.leads:
             folder = self.folder / "previews"
             folder.mkdir(exist_ok=True)
-            with self._averaged():
+            # Drawing has other batch sizes than training: compiling for them would take longer than it saves.
+            eager = torch.compiler.set_stance("force_eager") if self.recipe.run.compile else nullcontext()
+            with self._averaged(), eager:
                 self.objective.preview(step).save(folder / f"{step:08d}.png")
         self.workers.wait()
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
+        """Inside, nets hold their averages and are in inference; afterwards all is as before, to the bit."""
         with ExitStack() as stack, torch.no_grad():
-            for ema in self.averages.values():
-                stack.enter_context(ema.swapped())
-            for net in self.objective.players.values():
+            for name, net in self.objective.players.items():
+                stack.callback(_learn_again, net, [p for p in net.parameters() if p.requires_grad])
+                stack.enter_context(self.averages[name].swapped())
                 net.eval()
-                stack.callback(net.train)
             yield
 
 
+def _learn_again(net: nn.Module, trained: list[nn.Parameter]) -> None:
+    """Back to training; drawing may have frozen weights that learn."""
+    net.train()
+    for parameter in trained:
+        parameter.requires_grad_(True)
+
+
 @contextmanager
-def _metrics(folder: Path, workers: Workers) -> Iterator[Metrics | None]:
+def _metrics(folder: Path, first: int, workers: Workers) -> Iterator[Metrics | None]:
     if not workers.leads:
         yield None
         return
-    metrics = Metrics(folder)
+    metrics = Metrics(folder, first)
     try:
         yield metrics
     finally:
@@ -159,12 +190,17 @@ def _metrics(folder: Path, workers: Workers) -> Iterator[Metrics | None]:
 
 
 @contextmanager
-def _interrupts() -> Iterator[Any]:
-    """Inside, Ctrl-C and SIGTERM are noted instead of raised; the value says whether one came."""
+def _interrupts(patient: bool) -> Iterator[Callable[[], bool]]:
+    """Inside, Ctrl-C and SIGTERM are noted instead of raised; the value says whether one came.
+
+    A second Ctrl-C is raised, unless `patient`: `torchrun` passes on what the terminal has sent already.
+    """
     caught: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
         caught.append(number)
+        if caught.count(signal.SIGINT) > 1 and not patient:
+            raise KeyboardInterrupt
 
     try:
         old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -177,16 +213,13 @@ def _interrupts() -> Iterator[Any]:
             signal.signal(number, handler)
 
 
-def _replace_folder(folder: Path, write: Any) -> None:
+def _replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a fresh folder, then put it in the place of the old one."""
-    fresh = folder.with_name(folder.name + ".new")
+    fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     shutil.rmtree(fresh, ignore_errors=True)
     write(fresh)
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
-        fresh.rename(folder)
-        shutil.rmtree(old)
-    else:
-        fresh.rename(folder)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -7,13 +7,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+from undiffuse.data.atomic import write_text
+
+LOG = "log.jsonl"
+
 
 class Metrics:
-    """Writes `log.jsonl` and, with the `[train]` extra, TensorBoard event files of the same numbers."""
+    """Writes `log.jsonl` and, with the `[train]` extra, TensorBoard event files of the same numbers.
 
-    def __init__(self, folder: Path) -> None:
-        self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
-        self._board = _tensorboard(folder / "tensorboard")
+    Rows of steps after `first` are dropped: they are of steps that were taken, lost in a crash, and are taken again.
+    """
+
+    def __init__(self, folder: Path, first: int = 0) -> None:
+        rows = [row for row in read_log(folder) if row["step"] <= first]
+        write_text(folder / LOG, "".join(json.dumps(row) + "\n" for row in rows))
+        self._file = (folder / LOG).open("a", encoding="utf-8")
+        self._board = _tensorboard(folder / "tensorboard", first)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Record the numbers of this step, at once."""
@@ -32,20 +41,23 @@ class Metrics:
             self._board.close()
 
 
-def _tensorboard(folder: Path) -> Any | None:
+def _tensorboard(folder: Path, first: int) -> Any | None:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=first + 1)
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a run's log; a last line that was cut off is left out."""
+    """The rows of a run's log, none when there is no log; lines that were cut off are left out."""
+    path = folder / LOG
     rows = []
-    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
-            break
+            continue
+        if isinstance(row, dict) and "step" in row:
+            rows.append(row)
     return rows

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from undiffuse.training.recipe import OptimizerSpec
 
@@ -41,6 +41,6 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def clip(parameters: Iterable[torch.Tensor], limit: float) -> float:
+def clip(parameters: Iterable[Tensor], limit: float) -> Tensor:
     """Scale gradients down to the global L2 norm `limit`; returns the norm before."""
-    return float(nn.utils.clip_grad_norm_(parameters, limit))
+    return nn.utils.clip_grad_norm_(parameters, limit)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 
@@ -18,17 +20,19 @@ from undiffuse.conditioners.base import ConditionerPart
 from undiffuse.conditioners.combined import Conditioner
 from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.conditioners.text import TextConditioner
-from undiffuse.core.errors import SpecError, explain
+from undiffuse.core.devices import choose_precision
+from undiffuse.core.errors import DataError, SpecError, explain
 from undiffuse.core.random import numpy_stream, stream_seed
-from undiffuse.data.dataset import Dataset, open_dataset
+from undiffuse.data.dataset import Dataset, Pictures, open_dataset
 from undiffuse.data.latents import LatentCache, build_latents
-from undiffuse.data.records import Progress
-from undiffuse.data.render import RenderSpec, render
+from undiffuse.data.records import Example, Progress
+from undiffuse.data.render import render
 from undiffuse.data.store import PictureStore
 from undiffuse.model.build import build_autoencoder, build_denoiser
 from undiffuse.model.codec import Codec
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import (
+    AutoencoderSpec,
     BertSpec,
     CodecSpec,
     ConditionerSpec,
@@ -38,6 +42,7 @@ from undiffuse.model.spec import (
     TextSpec,
     UNetSpec,
 )
+from undiffuse.networks.autoencoder import Autoencoder
 from undiffuse.networks.perceptual import PerceptualDistance
 from undiffuse.networks.text.bert import BertEncoder
 from undiffuse.training.captions import cache_captions
@@ -71,33 +76,55 @@ def prepare(
 
 def _open(recipe: Recipe) -> tuple[Dataset, PictureStore, PictureStore]:
     size, budget = recipe.data.render.size, int(recipe.data.memory_gib * 2**30)
-    train, held_out = (open_dataset(recipe.data.path, split) for split in ("train", "val"))
+    path = Path(recipe.data.path).expanduser()
+    train, held_out = (_captioned(open_dataset(path, split), recipe.data.caption) for split in ("train", "val"))
+    if not len(train):
+        given = f"{path} holds {len(held_out)} pictures, all of them for validation"
+        raise DataError(explain(given, "at least one to learn from is needed", "add pictures, or change their split"))
     if not len(held_out):
         held_out = train
     return train, PictureStore(train, size, budget), PictureStore(held_out, size, budget // 8)
 
 
+def _captioned(data: Dataset, caption: str) -> Dataset:
+    """The data set with this caption where it has none."""
+    if not caption:
+        return data
+    return replace(data, rows=[row if row.caption else replace(row, caption=caption) for row in data.rows])
+
+
 def _autoencoder(recipe: Recipe, terms: AutoencoderObjective, device: torch.device) -> AutoencoderTraining:
-    spec = recipe.autoencoder
+    start = load_codec(terms.start) if terms.start is not None else None
+    spec = start[1].autoencoder if start is not None else recipe.autoencoder
     if spec is None:
-        raise SpecError(explain("a recipe of kind 'autoencoder' without [autoencoder]", "that table gives the net's sizes"))
+        given = "a recipe of kind 'autoencoder' without [autoencoder]"
+        raise SpecError(
+            explain(given, "that table gives the net's sizes", "add it, or go on from a model with objective.start")
+        )
     side = recipe.data.render.size
     if terms.crop % spec.factor or terms.crop > side:
         allowed = f"a multiple of {spec.factor} up to data.render.size = {side} is allowed"
         raise SpecError(explain(f"objective.crop = {terms.crop}", allowed))
     _, pictures, held_out = _open(recipe)
+    autoencoder = (
+        start[0].autoencoder.train().requires_grad_(True) if start is not None else _fresh_autoencoder(recipe, spec, pictures)
+    )
+    perceptual = None
+    if terms.perceptual is not None:
+        perceptual = PerceptualDistance(load_efficientnet()).to(device)
+    _place(autoencoder, device)
+    return AutoencoderTraining(recipe, spec, autoencoder, pictures, held_out, perceptual)
+
+
+def _fresh_autoencoder(recipe: Recipe, spec: AutoencoderSpec, pictures: PictureStore) -> Autoencoder:
     with _seeded(recipe):
         autoencoder = build_autoencoder(spec)
     if spec.shortcut:
         rng = numpy_stream("principal", recipe.run.seed)
         chosen = rng.choice(len(pictures), min(PRINCIPAL_PICTURES, len(pictures)), replace=False)
-        start = [render(pictures, int(i), recipe.data.render, rng).pixels for i in chosen]
-        start_at_principal_components(autoencoder, torch.stack(start))
-    perceptual = None
-    if terms.perceptual is not None:
-        perceptual = PerceptualDistance(load_efficientnet()).to(device)
-    autoencoder = autoencoder.to(device=device, memory_format=torch.channels_last)
-    return AutoencoderTraining(recipe, spec, autoencoder, pictures, held_out, perceptual)
+        patches = [render(pictures, int(i), recipe.data.render, rng).pixels for i in chosen]
+        start_at_principal_components(autoencoder, torch.stack(patches))
+    return autoencoder
 
 
 def _diffusion(
@@ -105,15 +132,26 @@ def _diffusion(
 ) -> DiffusionTraining:
     data, pictures, _ = _open(recipe)
     start = load_model(terms.start) if terms.start is not None else None
-    codec, codec_spec = (start.codec, start.spec.codec) if start is not None else load_codec(terms.codec)
-    codec.to(device=device, memory_format=torch.channels_last)
+    if start is not None and terms.codec is None:
+        codec, codec_spec = start.codec, start.spec.codec
+    else:
+        codec, codec_spec = load_codec(terms.codec)
+    if start is not None and codec.channels != start.codec.channels:
+        given = f"objective.codec with {codec.channels} latent channels"
+        raise SpecError(explain(given, f"objective.start has learned {start.codec.channels}", "leave one of the two out"))
+    _place(codec, device)
     cache = _latents(recipe, terms, codec, codec_spec, pictures, folder / "latents", progress)
+    if start is None or terms.codec is not None:
+        codec, codec_spec = _normalised(codec, codec_spec, cache)
     if start is not None:
-        model = LatentDiffusion(codec, start.denoiser, start.conditioner, start.spec.model_copy(update={"name": recipe.name}))
+        spec = ModelSpec.parse(
+            start.spec.model_dump() | {"name": recipe.name, "codec": codec_spec, "size": recipe.data.render.size}
+        )
+        model = LatentDiffusion(codec, start.denoiser, start.conditioner, spec)
     else:
         model = _fresh_model(recipe, terms, codec, codec_spec, cache, data)
     model.to(device)
-    model.denoiser.to(memory_format=torch.channels_last)
+    _place(model.denoiser, device)
     text = next((part for part in model.conditioner.parts if isinstance(part, TextConditioner)), None)
     captions = None
     if text is not None:
@@ -133,20 +171,23 @@ def _latents(
 ) -> LatentCache:
     """Latent means as the autoencoder gives them; the codec's normalisation comes later."""
 
-    def encode(pixels: torch.Tensor) -> torch.Tensor:
-        return codec.autoencoder.encode(pixels.to(codec.device, memory_format=torch.channels_last))[0]
+    precision = choose_precision(codec.device, recipe.run.precision)
 
-    identity = {
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(codec.device.type, precision, enabled=precision != torch.float32):
+            return codec.autoencoder.encode(pixels.to(codec.device, memory_format=torch.channels_last))[0].float()
+
+    def draw(pictures: Pictures, index: int, rng: np.random.Generator) -> Example:
+        return render(pictures, index, recipe.data.render, rng)
+
+    identity: dict[str, Any] = {
         "autoencoder": _digest(codec),
         "render": recipe.data.render.model_dump(mode="json"),
         "data": recipe.data.path,
     }
-    draw = partial(_render, spec=recipe.data.render)
+    if recipe.data.caption:
+        identity["caption"] = recipe.data.caption
     return build_latents(pictures, draw, encode, terms.variants, recipe.run.seed, folder, progress, identity)
-
-
-def _render(pictures, index, rng, spec: RenderSpec):  # type: ignore[no-untyped-def]
-    return render(pictures, index, spec, rng)
 
 
 def _digest(codec: Codec) -> str:
@@ -159,7 +200,7 @@ def _digest(codec: Codec) -> str:
 def _fresh_model(
     recipe: Recipe, terms: DiffusionObjective, codec: Codec, codec_spec: CodecSpec, cache: LatentCache, data: Dataset
 ) -> LatentDiffusion:
-    """A model around this codec, its latents normalised by the statistics of the whole set."""
+    """A model around this codec, with a denoiser that has learned nothing yet."""
     if recipe.denoiser is None:
         raise SpecError(
             explain(
@@ -168,9 +209,6 @@ def _fresh_model(
                 "add it, or go on from a model with objective.start",
             )
         )
-    latent = LatentSpec(shift=tuple(cache.mean.tolist()), scale=tuple((1 / cache.std).tolist()))
-    codec_spec = codec_spec.model_copy(update={"latent": latent})
-    normalised = Codec(codec.autoencoder, cache.mean, 1 / cache.std, codec.factor, codec.channels).to(codec.device)
     with _seeded(recipe):
         parts, specs = _conditioners(terms, cache, data)
         conditioner = Conditioner(parts)
@@ -184,7 +222,14 @@ def _fresh_model(
             prediction=terms.prediction,
         )
         denoiser = build_denoiser(spec)
-    return LatentDiffusion(normalised, denoiser, conditioner, spec)
+    return LatentDiffusion(codec, denoiser, conditioner, spec)
+
+
+def _normalised(codec: Codec, spec: CodecSpec, cache: LatentCache) -> tuple[Codec, CodecSpec]:
+    """The codec with its latents normalised, channel by channel, by the statistics of the whole set."""
+    latent = LatentSpec(shift=tuple(cache.mean.tolist()), scale=tuple((1 / cache.std).tolist()))
+    normalised = Codec(codec.autoencoder, cache.mean, 1 / cache.std, codec.factor, codec.channels).to(codec.device)
+    return normalised, spec.model_copy(update={"latent": latent})
 
 
 def _fitted(spec: UNetSpec, conditioner: Conditioner) -> UNetSpec:
@@ -228,6 +273,6 @@ def _text_encoder(terms: DiffusionObjective, cache: LatentCache) -> tuple[Tokeni
 @contextmanager
 def _seeded(recipe: Recipe) -> Iterator[None]:
     """Fresh weights as a function of the recipe's seed: torch draws them from its global generator."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed("init", recipe.run.seed))
         yield

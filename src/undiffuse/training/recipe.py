@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,22 +12,29 @@ from pydantic import Field
 
 from undiffuse.core.errors import SpecError, UsageError, explain
 from undiffuse.core.spec import Spec
+from undiffuse.data.atomic import write_text
 from undiffuse.data.render import RenderSpec
 from undiffuse.diffusion.laws import LawSpec
 from undiffuse.diffusion.schedule import ScheduleSpec
 from undiffuse.diffusion.weighting import WeightingSpec
 from undiffuse.model.spec import AutoencoderSpec, UNetSpec
+from undiffuse.training.overrides import apply, is_known, known_keys, nearest
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Whole = Annotated[int, Field(ge=0)]
+Above0 = Annotated[float, Field(gt=0)]
+AtLeast0 = Annotated[float, Field(ge=0)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataSpec(Spec):
-    """Which pictures, and how they are shown to the net."""
+    """Which pictures, and how they are shown to the net; `caption` is said of those of which nothing is said."""
 
     path: str
+    caption: str = ""
     render: RenderSpec = RenderSpec()
-    memory_gib: float = 4.0
+    memory_gib: AtLeast0 = 4.0
 
 
 class OptimizerSpec(Spec):
@@ -37,11 +44,11 @@ class OptimizerSpec(Spec):
     """
 
     kind: Literal["adamw"] = "adamw"
-    rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    warmup: int = 200
+    rate: Above0 = 1e-3
+    betas: tuple[Momentum, Momentum] = (0.9, 0.99)
+    weight_decay: AtLeast0 = 0.01
+    clip: Above0 = 1.0
+    warmup: Whole = 200
     decay: Literal["linear", "cosine", "none"] = "linear"
     hold: Fraction = 0.5
     ema: Fraction = 0.999
@@ -62,18 +69,18 @@ class RunSpec(Spec):
     compile: bool = False
     save_every: Positive = 500
     log_every: Positive = 20
-    preview_every: int = 500
+    preview_every: Whole = 500
 
 
 class AdversarialSpec(Spec):
     """A patch discriminator (Isola et al. 2017) that joins at step `start` and is ramped in over `ramp` steps."""
 
-    start: int
+    start: Whole
     ramp: Positive = 1000
-    weight: float = 0.5
+    weight: AtLeast0 = 0.5
     width: Positive = 64
     layers: Positive = 3
-    rate: float = 2e-4
+    rate: Above0 = 2e-4
 
 
 class PerceptualSpec(Spec):
@@ -84,9 +91,13 @@ class PerceptualSpec(Spec):
 
 
 class AutoencoderObjective(Spec):
-    """Stage one: reconstruction + KL, optionally perceptual and adversarial terms (Rombach et al. 2022, eq. 25)."""
+    """Stage one: reconstruction + KL, optionally perceptual and adversarial terms (Rombach et al. 2022, eq. 25).
+
+    `start` names a model or run whose autoencoder the run goes on from; it needs no `autoencoder` table.
+    """
 
     kind: Literal["autoencoder"] = "autoencoder"
+    start: str | None = None
     crop: Positive = 64
     l1: float = 1.0
     l2: float = 1.0
@@ -101,15 +112,15 @@ class DiffusionObjective(Spec):
 
     `codec` and `text` name where the frozen parts come from: "default" (the embedded model), a run, or a model
     folder; `text` may also be "minilm" (the whole all-MiniLM-L6-v2, of whose vocabulary `vocabulary` rows are
-    kept) or "none". `labels` adds the class names of the data set. `start` names a model whose denoiser, codec
-    and text encoder the run goes on from; it needs no `denoiser` table.
+    kept) or "none". `labels` adds the class names of the data set. `start` names a model whose denoiser and text
+    encoder the run goes on from, and its codec where `codec` names no other; it needs no `denoiser` table.
 
     Every picture is rendered and encoded `variants` times; captions are dropped with probability `drop`, so
     that guidance has an unconditional answer to compare with (Ho & Salimans 2022).
     """
 
     kind: Literal["diffusion"] = "diffusion"
-    codec: str = "default"
+    codec: str | None = None
     text: str = "default"
     vocabulary: Positive = 15000
     length: Positive = 24
@@ -146,45 +157,52 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     if not path.is_file():
-        raise UsageError(explain(f"recipe {str(path)!r} is not there", "a TOML file is needed", "see recipes/ for some to start from"))
+        raise UsageError(
+            explain(f"recipe {str(path)!r} is not there", "a TOML file is needed", "see recipes/ for some to start from")
+        )
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(explain(f"{path} is not valid TOML: {error}", "see https://toml.io")) from None
-    for override in overrides:
-        _apply(raw, override)
-    return Recipe.parse(raw, where=str(path))
-
-
-def _apply(raw: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    names = [name.strip() for name in key.split(".")]
-    if not equals or not all(names):
-        raise UsageError(explain(f"--set {override!r}", "the form is a.b=c", "for instance --set optimizer.rate=1e-4"))
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    node = raw
-    for name in names[:-1]:
-        node = node.setdefault(name, {})
-        if not isinstance(node, dict):
-            raise UsageError(explain(f"--set {override!r}", f"{name!r} is a value, not a table"))
-    node[names[-1]] = value
+    return _parse(raw, str(path), overrides)
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write the resolved recipe as JSON."""
-    path.write_text(json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+    """Write the resolved recipe as JSON; the file appears whole or not at all."""
+    write_text(path, json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read what `write_recipe` wrote.
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read what `write_recipe` wrote and apply `a.b=c` overrides.
 
     Raises:
-        UsageError: when the file is missing, which means the folder is no run.
+        UsageError: when the file is missing, which means the folder is no run, or an override is wrong.
         SpecError: when a value is wrong.
     """
     if not path.is_file():
-        raise UsageError(explain(f"{path.parent} is not a run", "a folder made by 'undiffuse train' is needed"))
-    return Recipe.parse(json.loads(path.read_text(encoding="utf-8")), where=str(path))
+        given = f"{path.parent} is not a run" if path.parent.exists() else f"{path.parent} is not there"
+        raise UsageError(explain(given, "a folder made by 'undiffuse train' is needed", "start one with: undiffuse train RECIPE"))
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SpecError(explain(f"{path} is damaged ({error})", "the recipe of the run is needed", "start a new run")) from None
+    return _parse(raw, str(path), overrides)
+
+
+def _parse(raw: dict[str, Any], where: str, overrides: Sequence[str]) -> Recipe:
+    keys = known_keys(Recipe)
+    for override in overrides:
+        apply(raw, override, keys)
+    try:
+        return Recipe.parse(raw, where=where)
+    except SpecError as error:
+        meant = [near[0] for key in _leaves(raw) if not is_known(key, keys) and (near := nearest(key, keys))]
+        raise SpecError(f"{error}; did you mean {', '.join(meant)}?" if meant else str(error)) from None
+
+
+def _leaves(raw: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in raw.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name

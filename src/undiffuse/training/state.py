@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ def save_state(
     the previous checkpoint as it was.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("step-*.tmp"):
+        left.unlink()
     state = {
         "step": step,
         "nets": {name: net.state_dict() for name, net in nets.items()},
@@ -65,12 +68,12 @@ def load_state(
     """Take the newest checkpoint; returns the step that comes next, 0 when there is none.
 
     Raises:
-        CheckpointError: when the file does not fit the recipe.
+        CheckpointError: when the file is damaged, or does not fit the recipe.
     """
     found = checkpoints(folder)
     if not found:
         return 0
-    state: dict[str, Any] = torch.load(found[-1], map_location="cpu", weights_only=True)
+    state = _read(found[-1])
     try:
         for name, net in nets.items():
             net.load_state_dict(state["nets"][name])
@@ -79,6 +82,15 @@ def load_state(
         for name, optimizer in optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
     except (KeyError, RuntimeError, ValueError) as error:
-        given = f"{found[-1]} does not fit this run's recipe ({error})"
+        reason = str(error).strip().splitlines()[-1].strip()
+        given = f"{found[-1]} does not fit this run's recipe ({reason})"
         raise CheckpointError(explain(given, "a run goes on with the recipe it began with", "start a new run")) from None
     return int(state["step"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, UnpicklingError) as error:
+        given = f"{path} cannot be read ({str(error).partition(chr(10))[0]})"
+        raise CheckpointError(explain(given, "a whole checkpoint is needed", "delete it to go on from the one before")) from None

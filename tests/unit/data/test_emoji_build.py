@@ -8,7 +8,7 @@ import pytest
 
 from undiffuse.core.errors import Cancelled, DataError, DependencyError, UsageError
 from undiffuse.data.dataset import open_dataset
-from undiffuse.data.emoji.build import build_emoji
+from undiffuse.data.emoji.build import BuildReport, build_emoji
 from undiffuse.data.emoji.catalogue import held_out_styles
 from undiffuse.data.emoji.raster import Drawing, draw, svg_document
 from undiffuse.data.emoji.shards import read_rows
@@ -136,3 +136,23 @@ def test_the_split_holds_out_few_styles_of_common_concepts() -> None:
     assert max(map(len, held.values())) == 2
     assert 0.05 < sum(map(len, held.values())) / (2000 * len(styles)) < 0.075
     assert held == {code: held_out_styles(code, styles) for code in held}
+
+
+def test_the_report_is_text_and_plain_data(downloads: Path) -> None:
+    out = downloads.parent
+    report = build_emoji(out, size=16, skins=True, processes=1)
+    lines = report.lines()
+    assert lines[0] == f"{out}: 22 pictures in 8 styles"
+    assert lines[1].startswith("by style: 3d render 2, glossy gradient 3")
+    assert any(line.startswith("left out: noto/person-with-dark-skin-tone-and-beard.png: ") for line in lines)
+    assert lines[-1] == f"licences and attribution: {out / 'LICENSES.md'}"
+    told = json.loads(json.dumps(report.to_dict()))
+    assert (told["folder"], told["count"], list(told["skipped"])) == (str(out), 22, list(report.skipped))
+
+
+def test_a_long_list_of_what_was_left_out_is_cut_short(tmp_path: Path) -> None:
+    report = BuildReport(tmp_path, {}, {}, {}, {f"noto/{number}.png": "the picture is empty" for number in range(13)})
+    lines = report.lines()
+    assert sum(line.startswith("left out: noto/") for line in lines) == 10
+    assert "left out: and 3 more" in lines
+    assert not any(line.startswith("by ") for line in lines)

@@ -13,7 +13,7 @@ from undiffuse.generation.request import Request
 
 
 def test_the_prompt_may_stand_alone() -> None:
-    assert Request("a fox").prompt == Request(**{"seed": 1}).replace(prompt="a fox").prompt == "a fox"
+    assert Request("a fox").prompt == Request(seed=1).replace(prompt="a fox").prompt == "a fox"
 
 
 @pytest.mark.parametrize("seed", [None, -1])
@@ -59,6 +59,7 @@ def test_a_named_spacing_wins_over_the_one_in_the_solver_s_name() -> None:
         ({"strength": 0}, "strength = 0"),
         ({"guidance_interval": (0.7, 0.2)}, "the first must be below the second"),
         ({"solver": "magic"}, "magic"),
+        ({"solver": "DDIMInverseScheduler"}, "goes from a picture to its noise"),
         ({"spacing": "random"}, "spacing = 'random'"),
         ({"solver": "euler", "eta": 0.5}, "only ddim takes eta"),
         ({"image": "@@@"}, "the text is no picture"),
@@ -97,8 +98,9 @@ def test_each_picture_is_a_request_of_its_own() -> None:
 
 def test_json_brings_everything_back() -> None:
     request = Request(
-        "a fox, \"quoted\"\nin two lines · 狐", negative="blur", label="fox", steps=7, guidance=1.5, guidance_interval=(0.1, 0.8),
-        guidance_rescale=0.3, solver="ddim", spacing="leading", eta=0.5, seed=2**63 + 1, count=2, width=32, height=16,
+        "a fox, \"quoted\"\nin two lines · 狐", negative="blur", label="fox", steps=7, guidance=1.5,
+        guidance_interval=(0.1, 0.8), guidance_rescale=0.3, solver="ddim", spacing="leading", eta=0.5, seed=2**63 + 1,
+        count=2, width=32, height=16,
     )  # fmt: skip
 
     assert Request.from_json(request.to_json()) == request

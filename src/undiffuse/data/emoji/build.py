@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from undiffuse.data.emoji.sources import KEYWORDS, LABELS, STYLES
 from undiffuse.data.emoji.workers import drawers
 from undiffuse.data.layouts.found import json_object
 from undiffuse.data.records import Progress
+
+NAMED = 10  # of the pictures that were left out, in the text
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,24 @@ class BuildReport:
     def count(self) -> int:
         """Pictures in all."""
         return sum(self.styles.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data, for JSON."""
+        return {**asdict(self), "folder": str(self.folder), "count": self.count}
+
+    def lines(self) -> list[str]:
+        """The report as text, a line at a time."""
+        more = len(self.skipped) - NAMED
+        lines = [
+            f"{self.folder}: {self.count} pictures in {len(self.styles)} styles",
+            _counted("style", self.styles),
+            _counted("split", self.splits),
+            _counted("licence", self.licences),
+            *(f"left out: {name}: {reason}" for name, reason in list(self.skipped.items())[:NAMED]),
+            f"left out: and {more} more" if more > 0 else "",
+            f"licences and attribution: {self.folder / 'LICENSES.md'}",
+        ]
+        return [line for line in lines if line]
 
 
 def build_emoji(
@@ -151,6 +171,10 @@ def _collect(entries: list[Entry], drawn: Iterator[Drawn], skipped: dict[str, st
 def _count(out: Path, rows: list[dict[str, Any]], skipped: dict[str, str]) -> BuildReport:
     styles, splits, licences = (dict(Counter(row[key] for row in rows)) for key in ("style", "split", "licence"))
     return BuildReport(out, styles, splits, licences, skipped)
+
+
+def _counted(what: str, counts: dict[str, int]) -> str:
+    return f"by {what}: {', '.join(f'{name} {count}' for name, count in counts.items())}" if counts else ""
 
 
 def _finish(settings: dict[str, Any], report: BuildReport, rows: list[dict[str, Any]]) -> None:

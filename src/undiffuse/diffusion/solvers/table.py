@@ -33,7 +33,9 @@ ENTRIES = (
     SolverEntry("ddim", "DDIM", ddim, ("DDIMScheduler", "k_ddim"), takes_eta=True),
     SolverEntry("ddim_inverse", "DDIM inverse", ddim_inverse, ("DDIMInverseScheduler",)),
     SolverEntry("euler", "Euler", euler, ("k_euler", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler")),
-    SolverEntry("euler_ancestral", "Euler a", euler_ancestral, ("k_euler_a", "k_euler_ancestral", "EulerAncestralDiscreteScheduler")),
+    SolverEntry(
+        "euler_ancestral", "Euler a", euler_ancestral, ("k_euler_a", "k_euler_ancestral", "EulerAncestralDiscreteScheduler")
+    ),
     SolverEntry("heun", "Heun", heun, ("k_heun", "HeunDiscreteScheduler")),
     SolverEntry("dpmpp_2m", "DPM++ 2M", dpmpp_2m, ("k_dpmpp_2m", "DPMSolverMultistepScheduler", "dpm++ 2m")),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from undiffuse.model.spec import AutoencoderSpec, CodecSpec
 from undiffuse.networks.autoencoder import Autoencoder
 from undiffuse.networks.discriminator import Discriminator
 from undiffuse.networks.perceptual import PerceptualDistance
-from undiffuse.training.objectives.base import Objective
+from undiffuse.training.objectives.base import Objective, few_pictures
 from undiffuse.training.recipe import AutoencoderObjective as Terms
 from undiffuse.training.recipe import Recipe
 
@@ -130,8 +131,8 @@ class AutoencoderTraining(Objective[Crops]):
         fooling = -self.critic(remade).float().mean()
         self.critic.requires_grad_(True)
         last = self.autoencoder.decoder.last.weight
-        own = torch.autograd.grad(total, last, retain_graph=True)[0].norm()
-        theirs = torch.autograd.grad(fooling, last, retain_graph=True)[0].norm()
+        own = self.workers.average(torch.autograd.grad(total, last, retain_graph=True)[0]).norm()
+        theirs = self.workers.average(torch.autograd.grad(fooling, last, retain_graph=True)[0]).norm()
         return spec.weight * (own / (theirs + 1e-4)).clamp(0, 1e4).detach() * fooling
 
     def _critic_loss(self, x: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -146,6 +147,14 @@ class AutoencoderTraining(Objective[Crops]):
         """The critic has a learning rate of its own."""
         spec = self.terms.adversarial
         return spec.rate if player == CRITIC and spec is not None else None
+
+    def describe(self) -> dict[str, Any]:
+        """Pictures, and sizes of the nets."""
+        return {"pictures": len(self.pictures.rows), **super().describe()}
+
+    def warnings(self) -> list[str]:
+        """Few pictures."""
+        return few_pictures(len(self.pictures.rows)) if self.terms.start is None else []
 
     def preview(self, step: int) -> Image.Image:
         """Held-out pictures above their reconstructions."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,6 +15,7 @@ from undiffuse.checkpoints.api import save_model
 from undiffuse.conditioners.combined import merge
 from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.core.conditioning import Conditioning
+from undiffuse.core.errors import explain
 from undiffuse.core.pictures import grid_image
 from undiffuse.core.random import normal, numpy_stream
 from undiffuse.data.latents import LatentCache
@@ -24,12 +26,13 @@ from undiffuse.diffusion.loss import denoising_loss
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
-from undiffuse.training.objectives.base import Objective
+from undiffuse.training.objectives.base import Objective, few_pictures
 from undiffuse.training.recipe import DiffusionObjective as Terms
 from undiffuse.training.recipe import Recipe
 
 Captions = Callable[[Sequence[str]], Conditioning]
 PREVIEW_STEPS = 20
+PREVIEWS = 16
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,14 @@ class DiffusionTraining(Objective[Noised]):
         text = None
         if self.captions is not None and self.null_text is not None:
             text = self.captions(said).where(kept, self.null_text)
-        labels = [self.cache.labels[i] if k else None for i, k in zip(indices, keep, strict=True)]
+        labels = [self._label(i) if k else None for i, k in zip(indices, keep, strict=True)]
         z = self._normalise(self.cache.latents(indices, variants))
         return Noised(z, torch.stack(noise), _rows(levels, slots), kept, text, labels)
+
+    def _label(self, index: int) -> str | None:
+        """The label of a picture; None where the model that the run goes on from has no such class."""
+        label = self.cache.labels[index]
+        return label if self.label_part is not None and label in self.label_part.classes else None
 
     def loss(self, player: str, batch: Noised, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean weighted denoising loss over the batch."""
@@ -108,19 +116,38 @@ class DiffusionTraining(Objective[Noised]):
         )
         return losses.mean(), {"loss": losses.mean()}
 
+    def compile(self) -> None:
+        """Compile the U-Net alone: what is around it costs next to nothing."""
+        self.model.denoiser.network.compile()
+
     def _cond(self, batch: Noised) -> Conditioning:
         conds = [] if batch.text is None else [batch.text.to(self.device)]
         if self.label_part is not None:
             conds.append(self.label_part([{"label": label} for label in batch.labels]))
         return merge(conds) if conds else Conditioning()
 
+    def describe(self) -> dict[str, Any]:
+        """Pictures, and sizes of the nets."""
+        return {"pictures": len(self.cache), **super().describe()}
+
+    def warnings(self) -> list[str]:
+        """Few pictures, or none with words."""
+        found = few_pictures(len(self.cache)) if self.terms.start is None else []
+        if self.captions is not None and not any(caption for row in self.cache.captions for caption in row):
+            given = "no picture has a caption, so the model learns how they look but no words for them"
+            found.append(explain(given, '--set "data.caption=my dog" gives all of them one'))
+        return found
+
     def preview(self, step: int) -> Image.Image:
-        """The recipe's prompts, or the first captions of the cache, drawn from fixed seeds."""
-        draw = Generator(self.model, device=str(self.device), precision="fp32")
-        prompts = self.terms.preview_prompts or tuple(row[0] for row in self.cache.captions[:16])
+        """The recipe's prompts, or the first captions of the cache, or else classes, drawn from fixed seeds."""
+        draw = Generator(self.model, device=str(self.device), precision="fp32", tell=None)
+        prompts = self.terms.preview_prompts or tuple(row[0] for row in self.cache.captions[:PREVIEWS])
         if self.captions is None:
-            prompts = ("",) * 16
-        requests = [Request(prompt, steps=PREVIEW_STEPS, seed=index) for index, prompt in enumerate(prompts)]
+            prompts = ("",) * PREVIEWS
+        classes = (None,) if self.captions is not None or self.label_part is None else self.label_part.classes
+        labels = [classes[index % len(classes)] for index in range(len(prompts))]
+        told = enumerate(zip(prompts, labels, strict=True))
+        requests = [Request(prompt, label=label, steps=PREVIEW_STEPS, seed=index) for index, (prompt, label) in told]
         return grid_image([image for result in draw.many(requests) for image in result.images])
 
     def export(self, folder: Path) -> None:

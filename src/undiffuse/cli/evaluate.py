@@ -1,0 +1,173 @@
+"""`undiffuse evaluate`: measure a model on pictures of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from undiffuse.cli.console import Console
+from undiffuse.cli.options import Device, Json, Model, Precision
+from undiffuse.core.errors import DataError, UsageError, explain
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from undiffuse.data.dataset import Dataset, Split
+    from undiffuse.data.records import Problem
+    from undiffuse.evaluation.prompts import Prompt
+    from undiffuse.evaluation.report import Report
+    from undiffuse.generation.generator import Generator
+    from undiffuse.generation.request import Request
+
+EMOJI = Path("data/emoji")
+CODEC_SIZE = 128  # an autoencoder alone has no size of its own
+SHEET_COLUMNS = 8
+SHEET_EACH = 16  # pictures of each kind on a sheet
+SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+NAMED = 3  # how many of the pictures that were left out are named
+
+Data = Annotated[Path, typer.Option(help="Data set: a folder or tar shards.")]
+Seed = Annotated[int, typer.Option(help="Of the choice of pictures, and of the drawing.", min=0)]
+Batch = Annotated[int, typer.Option(help="Pictures at once, at most.", min=1)]
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
+
+@app.command()
+def prompts(
+    model: Model = None,
+    data: Data = EMOJI,
+    count: Annotated[int, typer.Option(help="Prompts of each kind: seen pairs, held-out pairs, backgrounds.", min=1)] = 500,
+    steps: Annotated[int, typer.Option(help="1 to 1000.")] = 20,
+    guidance: Annotated[float | None, typer.Option(help="Strength of the words; 1 is off.")] = None,
+    seed: Seed = 0,
+    batch: Batch = 8,
+    sheet: Annotated[Path | None, typer.Option(help="Picture file to show some of the drawn pictures in.")] = None,
+    device: Device = None,
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Does the model draw what the words say? Needs a data set that tells concept and style, as emoji does."""
+    from undiffuse.checkpoints.api import load_model
+    from undiffuse.evaluation.features import load_extractor
+    from undiffuse.evaluation.retrieval import evaluate_prompts
+    from undiffuse.generation.generator import Generator
+    from undiffuse.generation.request import Request
+
+    console = Console(json)
+    base = Request(steps=steps, seed=0, **({} if guidance is None else {"guidance": guidance}))
+    if sheet is not None and sheet.suffix.lower() not in SHEET_SUFFIXES:
+        raise UsageError(explain(f"--sheet {sheet}", f"allowed are {', '.join(SHEET_SUFFIXES)}", "for instance sheet.png"))
+    dataset = _open(data, "all")
+    draw = Generator(load_model(model), device=device, precision=precision, batch=batch, tell=console.remark)
+    draw.model.conditioner.require(["caption"])
+    extractor = load_extractor(draw.device)
+    drawing, skipped = _Drawing(draw, base), []
+    with console.progress("evaluating") as bar:
+        report = evaluate_prompts(
+            dataset,
+            drawing,
+            lambda pixels: draw.model.codec(pixels.to(draw.device)),
+            extractor,
+            size=draw.model.spec.size,
+            count=count,
+            seed=seed,
+            batch=batch,
+            progress=bar,
+            skip=skipped.append,
+        )
+    _tell(report, [*dataset.problems, *skipped], console)
+    if sheet is not None:
+        drawing.write_sheet(sheet)
+        console.say(f"{sheet}: from the top, seen pairs, held-out pairs, backgrounds")
+
+
+@app.command()
+def autoencoder(
+    model: Model = None,
+    data: Data = EMOJI,
+    count: Annotated[int | None, typer.Option(help="Pictures, chosen by the seed; all when left out.", min=1)] = None,
+    size: Annotated[int | None, typer.Option(help="Side in pixels; the model's own when left out.", min=16, max=2048)] = None,
+    seed: Seed = 0,
+    batch: Batch = 16,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """How faithfully does the autoencoder of a model, or of an autoencoder run, give validation pictures back? In fp32."""
+    from undiffuse.checkpoints.api import find_folder, load_codec
+    from undiffuse.checkpoints.native import read_spec
+    from undiffuse.core.devices import choose_device
+    from undiffuse.evaluation.features import load_extractor
+    from undiffuse.evaluation.reconstruction import evaluate_autoencoder
+
+    console = Console(json)
+    dataset = _open(data, "val")
+    if not dataset.rows:
+        dataset = _open(data, "all")
+        console.remark(f"{data} has no validation split: all {len(dataset)} pictures are used, also those of the training")
+    chosen = choose_device(device)
+    codec, _ = load_codec(model)
+    codec.to(chosen)
+    extractor = load_extractor(chosen)
+    skipped: list[Problem] = []
+    with console.progress("evaluating") as bar:
+        report = evaluate_autoencoder(
+            dataset,
+            lambda pixels: codec(pixels.to(chosen)),
+            extractor,
+            size=size or read_spec(find_folder(model)).get("size", CODEC_SIZE),
+            count=count,
+            seed=seed,
+            batch=batch,
+            progress=bar,
+            skip=skipped.append,
+        )
+    _tell(report, [*dataset.problems, *skipped], console)
+
+
+class _Drawing:
+    """Draws prompts with a generator and keeps the first few pictures of each kind."""
+
+    def __init__(self, draw: Generator, base: Request) -> None:
+        self.draw = draw
+        self.base = base
+        self.shown: dict[str, list[Image]] = {}
+
+    def __call__(self, prompts: Sequence[Prompt]) -> Tensor:
+        import torch
+
+        from undiffuse.core.pictures import to_pixels
+
+        requests = [self.base.replace(prompt=prompt.text, seed=prompt.seed) for prompt in prompts]
+        images = [result.images[0] for result in self.draw.many(requests)]
+        for prompt, image in zip(prompts, images, strict=True):
+            of_kind = self.shown.setdefault(prompt.kind, [])
+            if len(of_kind) < SHEET_EACH:
+                of_kind.append(image)
+        return torch.stack([to_pixels(image) for image in images])
+
+    def write_sheet(self, path: Path) -> None:
+        """All kept pictures as one; every kind starts a row of its own."""
+        from undiffuse.core.pictures import grid_image
+
+        rows = [grid_image(images[i : i + SHEET_COLUMNS], SHEET_COLUMNS) for images in self.shown.values() for i in range(0, len(images), SHEET_COLUMNS)]
+def _open(data: Path, split: Split) -> Dataset:
+    from undiffuse.data.dataset import open_dataset
+
+    if data == EMOJI and not data.exists():
+        remedy = "'undiffuse data build emoji' makes it, --data names another"
+        raise DataError(explain(f"{data} is not there", "figures are measured on a data set", remedy))
+    return open_dataset(data, split)
+
+
+def _tell(report: Report, problems: list[Problem], console: Console) -> None:
+    if problems:
+        named = "; ".join(f"{problem.name}: {problem.reason}" for problem in problems[:NAMED])
+        more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
+        console.remark(f"problems of the data set: {named}{more}")
+    console.say(report.table())
+    console.result(report.to_json())

@@ -1,0 +1,140 @@
+"""Grids against the formulas of their sources."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from undiffuse.diffusion.grid import CLEAN, SPACINGS, Grid, make_grid
+from undiffuse.diffusion.level import Level
+from undiffuse.diffusion.schedule import Schedule, ScheduleSpec, build_schedule
+
+KINDS = {
+    "stable diffusion": ScheduleSpec(kind="scaled_linear"),
+    "zero terminal snr": ScheduleSpec(kind="scaled_linear", zero_terminal_snr=True),
+    "cosine": ScheduleSpec(kind="cosine"),
+    "flow": ScheduleSpec(kind="flow"),
+}
+
+
+@pytest.fixture(scope="module")
+def stable() -> Schedule:
+    return build_schedule(KINDS["stable diffusion"])
+
+
+@pytest.fixture(scope="module")
+def straight() -> Schedule:
+    return build_schedule(KINDS["flow"])
+
+
+def times(grid: Grid) -> list[float]:
+    return [level.t for level in grid.levels[:-1]]
+
+
+def ratios(grid: Grid) -> np.ndarray:
+    return np.array([level.sigma / level.alpha if level.alpha else math.inf for level in grid.levels[:-1]])
+
+
+@pytest.mark.parametrize("spec", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 20, 50, 333, 999, 1000])
+def test_every_grid_falls_strictly_to_a_clean_last_level(spec: ScheduleSpec, spacing: str, steps: int) -> None:
+    grid = make_grid(build_schedule(spec), steps, spacing)
+    assert len(grid) == steps
+    assert len(grid.levels) == steps + 1
+    assert grid[-1] == Level(0.0, 1.0, 0.0)
+    assert all(now.sigma * nxt.alpha > nxt.sigma * now.alpha for now, nxt in grid.pairs())
+    assert all(type(value) is float for level in grid.levels for value in (level.t, level.alpha, level.sigma))
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10, 20, 30, 999, 1000])
+def test_trailing_steps_back_evenly_from_the_end(stable: Schedule, steps: int) -> None:
+    """Lin et al. 2024, table 2: round(flip(arange(T, 0, -T / S))) for t = 1 .. T; ours count from 0."""
+    expected = [round(1000 - i * 1000 / steps) - 1 for i in range(steps)]
+    assert times(make_grid(stable, steps, "trailing")) == expected
+
+
+def test_the_published_example_of_ten_trailing_steps(stable: Schedule) -> None:
+    assert times(make_grid(stable, 10, "trailing")) == [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]
+
+
+@pytest.mark.parametrize("steps", [2, 10, 30, 50, 300, 999])
+def test_leading_is_the_original_ddim_with_its_offset_of_one(stable: Schedule, steps: int) -> None:
+    """Multiples of T // S, plus one: `range(0, 1000, 1000 // S) + 1` of CompVis, cut to S steps."""
+    expected = [i * (1000 // steps) + 1 for i in reversed(range(steps))]
+    assert times(make_grid(stable, steps, "leading")) == expected
+
+
+def test_leading_gives_up_its_offset_where_it_would_leave_the_schedule(stable: Schedule) -> None:
+    assert times(make_grid(stable, 1000, "leading")) == list(range(999, -1, -1))
+
+
+@pytest.mark.parametrize("steps", [2, 10, 23, 50])
+def test_linspace_is_even_and_has_both_ends(stable: Schedule, steps: int) -> None:
+    expected = [999 - 999 * i / (steps - 1) for i in range(steps)]
+    assert times(make_grid(stable, steps, "linspace")) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("steps", [2, 5, 30])
+def test_karras_follows_its_equation(stable: Schedule, steps: int) -> None:
+    """Karras et al. 2022, eq. 5, with rho = 7 and the schedule's own ends."""
+    ends = [level.sigma / level.alpha for level in (stable.at(999), stable.at(0))]
+    high, low = (end ** (1 / 7) for end in ends)
+    expected = [(high + i / (steps - 1) * (low - high)) ** 7 for i in range(steps)]
+    np.testing.assert_allclose(ratios(make_grid(stable, steps, "karras")), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("steps", [2, 5, 30])
+def test_exponential_ratios_fall_by_a_constant_factor(stable: Schedule, steps: int) -> None:
+    found = ratios(make_grid(stable, steps, "exponential"))
+    ends = [level.sigma / level.alpha for level in (stable.at(999), stable.at(0))]
+    factor = (ends[1] / ends[0]) ** (1 / (steps - 1))
+    np.testing.assert_allclose(found[1:] / found[:-1], factor, rtol=1e-9)
+    np.testing.assert_allclose(found[[0, -1]], ends, rtol=1e-10)
+
+
+@pytest.mark.parametrize("spacing", ["karras", "exponential"])
+def test_where_the_last_ratio_is_infinite_the_rule_starts_one_step_below(spacing: str) -> None:
+    schedule = build_schedule(KINDS["zero terminal snr"])
+    grid = make_grid(schedule, 6, spacing)
+    assert (grid[0].alpha, grid[0].sigma) == (0, 1)
+    high, low = (schedule.at(t).sigma / schedule.at(t).alpha for t in (998, 0))
+    if spacing == "karras":
+        second = (high ** (1 / 7) + (low ** (1 / 7) - high ** (1 / 7)) / 5) ** 7
+    else:
+        second = high * (low / high) ** (1 / 5)
+    assert ratios(grid)[1] == pytest.approx(second, rel=1e-9)
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
+def test_on_a_straight_line_every_even_spacing_is_the_same(straight: Schedule, spacing: str) -> None:
+    grid = make_grid(straight, 8, spacing)
+    assert [level.sigma for level in grid.levels] == pytest.approx([1 - i / 8 for i in range(9)], abs=1e-15)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize(("strength", "kept"), [(1.0, 20), (0.75, 15), (0.52, 10), (0.05, 1), (0.001, 1)])
+def test_a_partial_grid_is_the_end_of_the_whole_one(stable: Schedule, spacing: str, strength: float, kept: int) -> None:
+    whole = make_grid(stable, 20, spacing)
+    part = make_grid(stable, 20, spacing, strength=strength)
+    assert part.levels == whole.levels[-kept - 1 :]
+    assert part[-1] == CLEAN
+
+
+def test_between_two_levels_ratios_are_interpolated_geometrically(stable: Schedule) -> None:
+    grid = make_grid(stable, 10, "trailing")
+    found = grid.between(3, 0.5)
+    product = math.prod(level.sigma / level.alpha for level in (grid[3], grid[4]))
+    assert found.sigma / found.alpha == pytest.approx(math.sqrt(product), rel=1e-12)
+    assert grid[3].t > found.t > grid[4].t
+    for share, end in ((0.0, grid[3]), (1.0, grid[4])):
+        level = grid.between(3, share)
+        assert (level.alpha, level.sigma) == pytest.approx((end.alpha, end.sigma), rel=1e-12)
+
+
+def test_between_ends_that_have_no_ratio_time_is_interpolated(straight: Schedule) -> None:
+    grid = make_grid(straight, 4, "trailing")
+    assert grid.between(0, 0.5) == Level(875.0, 0.125, 0.875)
+    assert grid.between(3, 0.5) == Level(125.0, 0.875, 0.125)

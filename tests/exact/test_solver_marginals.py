@@ -1,0 +1,103 @@
+"""Stochastic solvers draw from the law of the data: mean and variance of many one-dimensional samples."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from undiffuse.core.conditioning import Conditioning
+from undiffuse.core.errors import SpecError
+from undiffuse.core.random import normal
+from undiffuse.diffusion.drive import drive
+from undiffuse.diffusion.grid import make_grid
+from undiffuse.diffusion.schedule import ScheduleSpec, build_schedule
+from undiffuse.diffusion.solvers.ddim import ddim
+from undiffuse.diffusion.solvers.ddpm import ddpm
+from undiffuse.diffusion.solvers.euler import euler_ancestral
+
+COUNT = 20_000
+STANDARD_ERRORS = 4.5
+
+SOLVERS = {
+    "ddpm": (ddpm, {}),
+    "ddim eta 1": (ddim, {"eta": 1.0}),
+    "ddim eta 0.5": (ddim, {"eta": 0.5}),
+    "euler ancestral": (euler_ancestral, {}),
+}
+SCHEDULES = {
+    "stable diffusion": ScheduleSpec(kind="scaled_linear"),
+    "zero terminal snr": ScheduleSpec(kind="scaled_linear", zero_terminal_snr=True),
+    "flow": ScheduleSpec(kind="flow"),
+}
+
+
+def fresh(step: int) -> Tensor:
+    return normal((COUNT,), "marginals", step).double()
+
+
+@pytest.mark.parametrize(("solver", "options"), SOLVERS.values(), ids=SOLVERS.keys())
+@pytest.mark.parametrize("spec", SCHEDULES.values(), ids=SCHEDULES.keys())
+def test_samples_have_the_mean_and_variance_of_the_data(gaussian, spec: ScheduleSpec, solver, options) -> None:
+    data = gaussian(1.2, 0.5)
+    grid = make_grid(build_schedule(spec), 1000, "trailing")
+    start = grid[0].alpha * data.mean + data.spread(grid[0]) * fresh(-1)
+    drawn = drive(solver(start, grid, fresh, **options), data.denoise, Conditioning())
+
+    assert float(drawn.mean()) == pytest.approx(1.2, abs=STANDARD_ERRORS * 0.5 / math.sqrt(COUNT))
+    assert float(drawn.var()) == pytest.approx(0.25, abs=STANDARD_ERRORS * 0.25 * math.sqrt(2 / COUNT))
+
+
+@pytest.mark.parametrize("solver", [ddpm, euler_ancestral], ids=["ddpm", "euler ancestral"])
+def test_fresh_noise_washes_out_where_the_samples_started(gaussian, solver) -> None:
+    """The start decides an ODE's end; an ancestral solver forgets it."""
+    data = gaussian(1.2, 0.5)
+    grid = make_grid(build_schedule(SCHEDULES["stable diffusion"]), 250, "trailing")
+    start = fresh(-1)
+    end = drive(solver(start, grid, fresh), data.denoise, Conditioning())
+    assert abs(float(torch.corrcoef(torch.stack([start, end]))[0, 1])) < 0.1
+    kept = drive(ddim(start, grid, fresh), data.denoise, Conditioning())
+    assert float(torch.corrcoef(torch.stack([start, kept]))[0, 1]) > 0.999
+
+
+def test_one_ddpm_step_draws_from_the_posterior() -> None:
+    """q(x_s | x_t, x0) is normal; its mean and variance here by conditioning the joint law of (x_s, x_t) given x0."""
+    grid = make_grid(build_schedule(SCHEDULES["stable diffusion"]), 4, "trailing")
+    (now, nxt), *_ = grid.pairs()
+    x0, xt = 0.4, -1.1
+    covariance = now.alpha / nxt.alpha * nxt.sigma**2  # x_t = (alpha_t / alpha_s) x_s + independent noise
+    mean = nxt.alpha * x0 + covariance / now.sigma**2 * (xt - now.alpha * x0)
+    deviation = math.sqrt(nxt.sigma**2 - covariance**2 / now.sigma**2)
+
+    for z in (0.0, 1.0, -2.0):
+        noise = torch.tensor([z], dtype=torch.float64)
+        solver = ddpm(torch.tensor([xt], dtype=torch.float64), grid, lambda step, noise=noise: noise)
+        next(solver)
+        following = solver.send(torch.tensor([x0], dtype=torch.float64))
+        assert float(following.x) == pytest.approx(mean + deviation * z, rel=1e-12)
+
+
+def test_one_ancestral_step_is_the_one_of_k_diffusion() -> None:
+    """In y = x / alpha and s = sigma / alpha: down to s_down along the slope, then up by s_up."""
+    grid = make_grid(build_schedule(SCHEDULES["stable diffusion"]), 4, "trailing")
+    (now, nxt), *_ = grid.pairs()
+    s, s_next = now.sigma / now.alpha, nxt.sigma / nxt.alpha
+    s_up = math.sqrt(s_next**2 * (s**2 - s_next**2) / s**2)
+    s_down = math.sqrt(s_next**2 - s_up**2)
+    y, x0, z = -3.0, 0.4, 0.7
+    expected = y + (y - x0) / s * (s_down - s) + s_up * z
+
+    noise = torch.tensor([z], dtype=torch.float64)
+    solver = euler_ancestral(torch.tensor([y * now.alpha], dtype=torch.float64), grid, lambda step: noise)
+    next(solver)
+    following = solver.send(torch.tensor([x0], dtype=torch.float64))
+    assert float(following.x) / nxt.alpha == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan])
+def test_more_fresh_noise_than_there_is_noise_is_refused(eta: float) -> None:
+    grid = make_grid(build_schedule(SCHEDULES["stable diffusion"]), 4, "trailing")
+    with pytest.raises(SpecError, match=r"eta = .*; 0 \(the ODE\) to 1 \(DDPM\) is allowed"):
+        next(ddim(torch.zeros(1), grid, fresh, eta=eta))

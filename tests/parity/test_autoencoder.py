@@ -1,0 +1,106 @@
+"""`Autoencoder` against diffusers' `AutoencoderKL`, on tiny random nets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from undiffuse.core.random import normal
+from undiffuse.networks.autoencoder import Autoencoder, Decoder, Downsample, Encoder, Upsample
+from undiffuse.networks.blocks import ResidualBlock
+
+INSIDE = {"skip": "conv_shortcut", "query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out.0"}
+ENDS = {"first": "conv_in", "norm": "conv_norm_out", "last": "conv_out"}
+
+
+def named_steps(steps: nn.Sequential) -> list[str]:
+    """Their names for the steps of one of our levels, or of our middle."""
+    names, residuals, attentions = [], 0, 0
+    for step in steps:
+        if isinstance(step, ResidualBlock):
+            names.append(f"resnets.{residuals}")
+            residuals += 1
+        elif isinstance(step, Downsample | Upsample):
+            names.append("downsamplers.0" if isinstance(step, Downsample) else "upsamplers.0")
+        else:
+            names.append(f"attentions.{attentions}")
+            attentions += 1
+    return names
+
+
+def their_names(net: Autoencoder) -> dict[str, str]:
+    """Their tensor names by ours."""
+    prefixes = {"to_moments": "quant_conv", "from_latent": "post_quant_conv"}
+    for half, blocks in (("encoder", "down_blocks"), ("decoder", "up_blocks")):
+        module = net.get_submodule(half)
+        assert isinstance(module, Encoder | Decoder)
+        prefixes |= {f"{half}.{ours}": f"{half}.{theirs}" for ours, theirs in ENDS.items()}
+        stacks = {f"{half}.middle": (f"{half}.mid_block", module.middle)}
+        stacks |= {f"{half}.levels.{i}": (f"{half}.{blocks}.{i}", level) for i, level in enumerate(module.levels)}
+        for ours, (theirs, steps) in stacks.items():
+            assert isinstance(steps, nn.Sequential)
+            prefixes |= {f"{ours}.{i}": f"{theirs}.{name}" for i, name in enumerate(named_steps(steps))}
+    names = {}
+    for name in net.state_dict():
+        prefix = max((p for p in prefixes if name.startswith(p + ".")), key=len)
+        *part, kind = name.removeprefix(prefix + ".").split(".")
+        inside = [INSIDE.get(p, p) for p in part]
+        if "attentions" in prefixes[prefix]:
+            inside = ["group_norm" if p == "norm" else p for p in inside]
+        names[name] = ".".join([prefixes[prefix], *inside, kind])
+    return names
+
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "as in Stable Diffusion": ({}, {}),
+    "without attention": ({"mid_attention": False}, {"mid_block_add_attention": False}),
+    "attention at the lowest level": (
+        {"attention_levels": (1,)},
+        {
+            "down_block_types": ("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+            "up_block_types": ("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+        },
+    ),
+}
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES, scope="module")
+def nets(request: pytest.FixtureRequest) -> tuple[Autoencoder, AutoencoderKL]:
+    """Our net and the oracle with the same random numbers in every tensor."""
+    options, theirs = request.param
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    oracle = AutoencoderKL(block_out_channels=(32, 64), layers_per_block=2, latent_channels=4, **(blocks | theirs)).eval()
+    with torch.no_grad():
+        for name, weight in oracle.named_parameters():
+            weight.add_(normal(weight.shape, "autoencoder", name) * 0.1)
+    ours = Autoencoder(latent_channels=4, widths=(32, 64), **options).eval()
+    state, names = oracle.state_dict(), their_names(ours)
+    assert sorted(names.values()) == sorted(state)
+    shapes = {name: weight.shape for name, weight in ours.state_dict().items()}
+    ours.load_state_dict({name: state[names[name]].view(shape) for name, shape in shapes.items()})  # linear maps as 1x1 kernels
+    return ours, oracle
+
+
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+@torch.no_grad()
+def test_encoding_equals_the_oracle(nets: tuple[Autoencoder, AutoencoderKL]) -> None:
+    ours, oracle = nets
+    x = normal((2, 3, 16, 24), "autoencoder", "x")
+    mean, logvar = ours.encode(x)
+    expected = oracle.encode(x).latent_dist
+    assert relative_error(mean, expected.mean) <= 1e-5
+    assert relative_error(logvar, expected.logvar) <= 1e-5
+
+
+@torch.no_grad()
+def test_decoding_equals_the_oracle(nets: tuple[Autoencoder, AutoencoderKL]) -> None:
+    ours, oracle = nets
+    z = normal((2, 4, 8, 12), "autoencoder", "z")
+    assert relative_error(ours.decode(z), oracle.decode(z).sample) <= 1e-5

@@ -1,0 +1,66 @@
+"""Ranks and distances by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from undiffuse.data.records import Row
+from undiffuse.evaluation.references import References, concept_ranks, nearest_trained, read_references
+
+
+def references(concepts: list[str], splits: list[str] | None = None) -> References:
+    rows = [
+        Row(str(i), "", split=split, fields={"concept": concept, "style": "flat"})
+        for i, (concept, split) in enumerate(zip(concepts, splits or ["train"] * len(concepts), strict=True))
+    ]
+    return References(torch.zeros(2), torch.eye(len(concepts), 2).double(), rows, list(range(len(rows))))
+
+
+def test_a_concept_scores_by_its_most_similar_picture() -> None:
+    known = references(["fox", "owl", "fox", "boat"])
+    cosines = torch.tensor([[0.1, 0.5, 0.9, 0.2], [0.3, 0.5, -0.9, 0.2], [-0.1, 0.5, 0.0, 0.2]])
+
+    assert concept_ranks(cosines, known, ["fox", "fox", "fox"]) == [0, 1, 2]
+
+
+def test_all_negative_scores_are_ranked_too() -> None:
+    assert concept_ranks(torch.tensor([[-0.9, -0.1, -0.5]]), references(["fox", "owl", "boat"]), ["boat"]) == [1]
+
+
+def test_ties_count_against_the_model() -> None:
+    known = references(["fox", "owl", "boat"])
+
+    assert concept_ranks(torch.full((1, 3), 0.5), known, ["fox"]) == [2]
+    assert concept_ranks(torch.tensor([[0.5, 0.5, 0.4]]), known, ["fox"]) == [1]
+
+
+def test_no_number_is_the_last() -> None:
+    assert concept_ranks(torch.full((1, 3), torch.nan), references(["fox", "owl", "boat"]), ["fox"]) == [2]
+
+
+def test_only_training_pictures_count_as_near() -> None:
+    known = references(["fox", "owl", "boat"], ["val", "train", "train"])
+    cosines = torch.tensor([[1.0, 0.25, -1.0], [0.0, -1.0, -1.0], [0.3, 1.0, 0.0]])
+
+    assert nearest_trained(cosines, known) == pytest.approx([0.75, 2, 0])
+
+
+def test_cosines_are_about_the_mean_of_the_references(hues, mean_colour) -> None:
+    known = read_references(hues, mean_colour, size=16, batch=5, progress=lambda done, total, what: None)
+
+    features = torch.stack([torch.tensor(image.getpixel((0, 0))) / 127.5 - 1 for image in hues.images]).double()
+    centred = features - features.mean(dim=0)
+    expected = torch.nn.functional.cosine_similarity(centred[:, None], centred[None], dim=2)
+    assert torch.allclose(known.cosines(features), expected, atol=1e-5)
+    assert known.concepts == [row.fields["concept"] for row in hues.rows]
+
+
+def test_pictures_that_tell_no_pair_are_no_references(hues, mean_colour) -> None:
+    hues.rows[3] = Row("untold", "a photo")
+    told: list[tuple[int, int, str]] = []
+
+    known = read_references(hues, mean_colour, size=16, batch=10, progress=lambda *step: told.append(step))
+
+    assert known.indices == [i for i in range(16) if i != 3]
+    assert told == [(10, 15, "real pictures"), (15, 15, "real pictures")]
