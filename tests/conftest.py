@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import string
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from undiffuse.checkpoints.api import save_model
@@ -77,3 +79,90 @@ def tiny_folder(tiny_model: LatentDiffusion, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("tiny")
     save_model(tiny_model, folder)
     return folder
+
+
+@pytest.fixture
+def make_photos(tmp_path: Path) -> Callable[..., Path]:
+    """Pictures of a colour with a spot, red and blue in turn, told by "folders", "texts" or "nothing"."""
+
+    def make(count: int, told_by: str = "nothing", name: str = "photos") -> Path:
+        folder = tmp_path / name
+        for index in range(count):
+            word, colour = (("red", (200, 30, 20)), ("blue", (20, 40, 210)))[index % 2]
+            picture = Image.new("RGB", (24, 20), colour)
+            picture.paste((240, 240, 240), (index % 16, 4, index % 16 + 5, 12))
+            path = folder / (word if told_by == "folders" else "") / f"{index:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+            if told_by == "texts":
+                path.with_suffix(".txt").write_text(f"{word} picture\n")
+        return folder
+
+    return make
+
+
+TINY_RUN = """
+name = "tiny"
+
+[data]
+path = "photos"
+render = {{ size = 16 }}
+
+{tables}
+
+[optimizer]
+warmup = 2
+
+[run]
+steps = 6
+batch = 4
+device = "cpu"
+precision = "fp32"
+save_every = 2
+log_every = 1
+preview_every = 0
+"""
+
+TINY_AUTOENCODER = """
+[objective]
+kind = "autoencoder"
+crop = 8
+
+[autoencoder]
+latent_channels = 4
+widths = [32, 32]
+blocks = 1
+decoder_blocks = 1
+mid_attention = false
+patch = 2
+shortcut = true
+"""
+
+TINY_DIFFUSION = """
+[objective]
+kind = "diffusion"
+variants = 2
+length = 12
+
+[denoiser]
+widths = [32, 32]
+blocks = 1
+depths = [0, 1]
+heads = 2
+"""
+
+
+@pytest.fixture
+def autoencoder_recipe(tmp_path: Path) -> Path:
+    """A recipe of six steps, stage one; `--set data.path=...` makes it whole."""
+    path = tmp_path / "autoencoder.toml"
+    path.write_text(TINY_RUN.format(tables=TINY_AUTOENCODER))
+    return path
+
+
+@pytest.fixture
+def diffusion_recipe(tmp_path: Path) -> Path:
+    """A recipe of six steps, stage two; it lacks `objective.codec` and `objective.text`."""
+    path = tmp_path / "diffusion.toml"
+    path.write_text(TINY_RUN.format(tables=TINY_DIFFUSION))
+    return path

@@ -99,7 +99,8 @@ def test_people_get_a_table_and_a_sheet(
     assert f"{sheet}: from the top" in told.out
     assert "'tiny' on cpu" in told.err
     with Image.open(sheet) as picture:
-        assert picture.size == (6 * 16, 3 * 16)  # a row of seen pairs, of held-out pairs, of backgrounds
+        assert picture.size == (8 * 16, 3 * 16)  # a row of seen pairs, of held-out pairs, of backgrounds
+        assert picture.crop((16, 16, 128, 32)).getextrema() == ((255, 255),) * 3  # there is one held-out pair
 
 
 def test_damaged_pictures_are_named_and_left_out(tiny_folder: Path, art: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,7 +115,7 @@ def test_on_a_straight_line_every_even_spacing_is_the_same(straight: Schedule, s
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
-@pytest.mark.parametrize(("strength", "kept"), [(1.0, 20), (0.75, 15), (0.52, 10), (0.05, 1), (0.001, 1)])
+@pytest.mark.parametrize(("strength", "kept"), [(1.0, 20), (0.75, 15), (0.52, 10), (0.53, 11), (0.05, 1), (0.001, 1)])
 def test_a_partial_grid_is_the_end_of_the_whole_one(stable: Schedule, spacing: str, strength: float, kept: int) -> None:
     whole = make_grid(stable, 20, spacing)
     part = make_grid(stable, 20, spacing, strength=strength)

@@ -57,5 +57,5 @@ def test_a_level_depends_on_its_path_alone() -> None:
 
 @pytest.mark.parametrize("std", [0.0, -1.0])
 def test_a_law_without_spread_is_refused(std: float) -> None:
-    with pytest.raises(SpecError, match="std = .*greater than 0"):
+    with pytest.raises(SpecError, match=r"std = .*greater than 0"):
         LawSpec.parse({"kind": "logit_normal", "std": std})

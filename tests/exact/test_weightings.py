@@ -112,6 +112,6 @@ def test_the_net_is_told_the_time_and_sees_the_noised_picture() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.0, -5.0])
-def test_a_gamma_that_would_turn_the_loss_off_or_round_is_refused(gamma: float) -> None:
-    with pytest.raises(SpecError, match="gamma = .*greater than 0"):
+def test_a_gamma_that_switches_the_loss_off_or_turns_it_round_is_refused(gamma: float) -> None:
+    with pytest.raises(SpecError, match=r"gamma = .*greater than 0"):
         WeightingSpec.parse({"kind": "min_snr", "gamma": gamma})

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from undiffuse.checkpoints.folder import SPEC
 from undiffuse.checkpoints.native import load_codec_folder, load_model_folder, save_model_folder
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 from undiffuse.model.codec import Codec
@@ -13,7 +14,6 @@ from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import CodecSpec
 
 DEFAULT = "default"
-SPEC = "spec.json"
 
 
 def default_folder() -> Path:
@@ -41,7 +41,7 @@ def find_folder(source: str | Path | None) -> Path:
     if path.is_file():
         given = f"{str(path)!r} is a file"
         raise UnknownFormat(explain(given, "a model folder or a run is read", "name the folder that holds spec.json"))
-    given = f"no model at {str(source)!r}"
+    given = f"the folder {str(path)!r} holds no spec.json" if path.is_dir() else f"no model at {str(source)!r}"
     allowed = "'default', a folder with spec.json or a run of 'undiffuse train' is needed"
     raise CheckpointError(explain(given, allowed, "check the path"))
 

@@ -6,25 +6,25 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatch
 from pathlib import Path
 
 from undiffuse.core.errors import CheckpointError, explain
 
 SPEC = "spec.json"
-OURS = (SPEC, "tokenizer.json", "README.md", "*.safetensors")
+CARD = "README.md"
+OURS = (SPEC, "tokenizer.json", "autoencoder.safetensors", "denoiser.safetensors", "conditioner.safetensors")
 
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """A fresh folder to fill; when the block ends without an error it becomes `folder`.
 
-    An older model there is replaced as a whole, its other files (`OURS` lists a model's own) are kept. After a
-    kill at any moment `folder` holds the old model, the new one, or for an instant nothing, with the old one
-    beside it; the next call mends that.
+    An older model there is replaced as a whole; files that are not in `OURS`, a model card among them, are kept
+    unless the new model brings its own. After a kill at any moment `folder` holds the old model, the new one,
+    or for an instant nothing, with the old one beside it; the next call mends that.
 
     Raises:
-        CheckpointError: when the path is a file, or a folder with files and no model.
+        CheckpointError: when the path is a file, or a folder with files of something else.
     """
     folder = folder.absolute()
     old = folder.with_name(f".{folder.name}.old")
@@ -48,7 +48,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 def _check(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(explain(f"{folder} is a file", "a model is written as a folder", "name another path"))
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / SPEC).is_file():
+    if folder.is_dir() and not (folder / SPEC).is_file() and any(path.name != CARD for path in folder.iterdir()):
         given = f"{folder} holds files that are no model"
         raise CheckpointError(explain(given, "a new or empty folder, or a model to replace, is needed", "name another path"))
 
@@ -61,7 +61,7 @@ def _mend(folder: Path, old: Path) -> None:
         old.rename(folder)
         return
     for path in old.iterdir():
-        if not any(fnmatch(path.name, pattern) for pattern in OURS) and not (folder / path.name).exists():
+        if path.name not in OURS and not (folder / path.name).exists():
             path.rename(folder / path.name)
     shutil.rmtree(old)
 

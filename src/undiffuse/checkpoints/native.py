@@ -11,20 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
-
+from undiffuse.checkpoints.folder import CARD, SPEC, replacing
 from undiffuse.checkpoints.tensors import load_into, save_tensors
+from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
+from undiffuse.core.spec import pick
 from undiffuse.model.build import build_codec, build_model
 from undiffuse.model.codec import Codec
 from undiffuse.model.latent_diffusion import LatentDiffusion
-from undiffuse.model.spec import CodecSpec, ModelSpec
+from undiffuse.model.spec import CodecSpec, ModelSpec, TextSpec
 from undiffuse.networks.autoencoder import Autoencoder
 from undiffuse.networks.text.wordpiece import load_wordpiece
 
-SPEC = "spec.json"
 TOKENIZER = "tokenizer.json"
-CARD = "README.md"
 MODEL_FORMAT = "undiffuse-model/1"
 CODEC_FORMAT = "undiffuse-codec/1"
 
@@ -50,10 +49,14 @@ def read_spec(folder: Path) -> dict[str, Any]:
 
 
 def save_codec(autoencoder: Autoencoder, spec: CodecSpec, folder: Path) -> None:
-    """Write an autoencoder with the normalisation of its latents."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / SPEC, {"format": CODEC_FORMAT, **spec.model_dump(mode="json", exclude_none=True)})
-    save_tensors(autoencoder.state_dict(), folder / "autoencoder.safetensors")
+    """Write an autoencoder with the normalisation of its latents; the folder appears whole or not at all.
+
+    Raises:
+        CheckpointError: when the folder holds files of something else.
+    """
+    with replacing(folder) as fresh:
+        _write_json(fresh / SPEC, {"format": CODEC_FORMAT, **spec.model_dump(mode="json", exclude_none=True)})
+        save_tensors(autoencoder.state_dict(), fresh / "autoencoder.safetensors")
 
 
 def load_codec_folder(folder: Path) -> tuple[Codec, CodecSpec]:
@@ -75,23 +78,30 @@ def load_codec_folder(folder: Path) -> tuple[Codec, CodecSpec]:
 def save_model_folder(
     model: LatentDiffusion, folder: Path, formats: Mapping[str, str] | None = None, card: str | None = None
 ) -> None:
-    """Write a whole model.
+    """Write a whole model; the folder appears whole or not at all.
 
     Args:
         model: what to write.
-        folder: made when missing.
+        folder: made when missing; a model in it is replaced.
         formats: a storage format for each part ("fp32", "fp16", "int8"); fp32 where none is named.
         card: the model card, Markdown.
+
+    Raises:
+        CheckpointError: when the folder holds files of something else.
+        SpecError: for an unknown part or format.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / SPEC, model.spec.model_dump(mode="json", exclude_none=True))
-    for name, part in model.parts().items():
-        save_tensors(part.state_dict(), folder / f"{name}.safetensors", (formats or {}).get(name, "fp32"))
-    for part in model.conditioner.parts:
-        if hasattr(part, "tokenizer"):
-            part.tokenizer.save(str(folder / TOKENIZER))  # type: ignore[union-attr]
-    if card is not None:
-        (folder / CARD).write_text(card, encoding="utf-8")
+    parts, formats = model.parts(), formats or {}
+    for name in formats:
+        pick(parts, name, "part")
+    with replacing(folder) as fresh:
+        _write_json(fresh / SPEC, model.spec.model_dump(mode="json", exclude_none=True))
+        for name, part in parts.items():
+            save_tensors(part.state_dict(), fresh / f"{name}.safetensors", formats.get(name, "fp32"))
+        for part in model.conditioner.parts:
+            if isinstance(part, TextConditioner):
+                part.tokenizer.save(str(fresh / TOKENIZER))
+        if card is not None:
+            (fresh / CARD).write_text(card, encoding="utf-8")
 
 
 def load_model_folder(folder: Path) -> LatentDiffusion:
@@ -106,8 +116,8 @@ def load_model_folder(folder: Path) -> LatentDiffusion:
         given = f"{folder} holds an autoencoder only"
         raise CheckpointError(explain(given, "a whole model is needed", "train a denoiser on it with a diffusion recipe"))
     spec = ModelSpec.parse(raw, where=str(folder / SPEC))
-    tokenizer = load_wordpiece(folder / TOKENIZER) if (folder / TOKENIZER).exists() else None
-    model = build_model(spec, tokenizer)
+    reads_text = any(isinstance(part, TextSpec) for part in spec.conditioners)
+    model = build_model(spec, load_wordpiece(folder / TOKENIZER) if reads_text else None)
     for name, part in model.parts().items():
         load_into(part, folder / f"{name}.safetensors")
     return model.eval()
@@ -115,5 +125,3 @@ def load_model_folder(folder: Path) -> LatentDiffusion:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-

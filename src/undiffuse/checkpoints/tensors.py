@@ -1,7 +1,7 @@
 """Tensors in safetensors files, plain or as weight-only int8, checked name by name when they are loaded.
 
-int8: a matrix or kernel W (O, ...) is stored as integers q with one scale a row, W = q * scale; vectors stay
-fp16. Nothing is computed in int8: weights are expanded when they are loaded.
+int8: a matrix or kernel W (O, ...) is stored as integers q with one fp32 scale a row, W = q * scale; vectors
+stay fp16. Nothing is computed in int8: weights are expanded when they are loaded.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ SCALE = ".int8_scale"
 STORED = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.int8}
 SHOWN = 8
 READABLE = 0o644
+SMALLEST_SCALE = 1e-30
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, form: str = "fp32") -> None:
@@ -28,6 +29,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, form: str = "fp32") 
 
     Raises:
         SpecError: for an unknown form.
+        CheckpointError: when a tensor holds numbers that the form cannot hold.
     """
     dtype = pick(STORED, form, "storage form")
     stored: dict[str, Tensor] = {}
@@ -35,8 +37,10 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, form: str = "fp32") 
         tensor = tensor.detach().cpu()
         if dtype == torch.int8 and tensor.is_floating_point() and tensor.ndim > 1:
             stored[name], stored[name + SCALE] = quantize(tensor)
+            _check_range(name, stored[name + SCALE], form)
         elif tensor.is_floating_point():
             stored[name] = tensor.to(torch.float16 if dtype == torch.int8 else dtype).contiguous()
+            _check_range(name, stored[name], form)
         else:
             stored[name] = tensor.contiguous()
     temporary = path.with_suffix(".tmp")
@@ -46,11 +50,17 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, form: str = "fp32") 
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Integers (O, ...) in [-127, 127] and one fp16 scale a row (O,), so that weight is about q * scale."""
+    """Integers (O, ...) in [-127, 127] and one scale a row (O,), so that no weight is off by more than half of its scale."""
     rows = weight.float().flatten(1)
-    scale = (rows.abs().amax(1) / 127).clamp_min(1e-8).half().clamp_min(6e-8)
-    q = (rows / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    scale = (rows.abs().amax(1) / 127).clamp_min(SMALLEST_SCALE)
+    q = (rows / scale[:, None]).round().clamp(-127, 127).to(torch.int8)
     return q.view(weight.shape).contiguous(), scale
+
+
+def _check_range(name: str, stored: Tensor, form: str) -> None:
+    if form != "fp32" and not stored.isfinite().all():
+        given = f"{name} holds NaN, infinity or numbers beyond the range of {form}"
+        raise CheckpointError(explain(given, "finite numbers are needed", "store it as fp32, or train again"))
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -62,8 +72,14 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         raw = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(explain(f"{path} cannot be read ({error})", "a safetensors file is needed", "fetch it anew")) from None
+        raise CheckpointError(
+            explain(f"{path} cannot be read ({error})", "a safetensors file is needed", "fetch it anew")
+        ) from None
     scales = {name.removesuffix(SCALE): raw.pop(name) for name in list(raw) if name.endswith(SCALE)}
+    lonely = sorted({name for name, tensor in raw.items() if tensor.dtype == torch.int8} ^ set(scales))
+    if lonely:
+        given = f"{path} holds int8 weights without scales, or scales without weights: {_names(lonely)}"
+        raise CheckpointError(explain(given, "each int8 tensor needs both", "write it again"))
     for name, scale in scales.items():
         raw[name] = raw[name].float() * scale.float().view(-1, *([1] * (raw[name].ndim - 1)))
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in raw.items()}
@@ -83,7 +99,9 @@ def load_into(module: nn.Module, path: Path) -> None:
     if missing or extra:
         given = f"{path} lacks {_names(missing)} and has {_names(extra)} too many"
         raise MissingKeys(explain(given, "names must match the spec exactly", "use the spec.json that came with the file"))
-    wrong = [f"{n} {tuple(tensors[n].shape)} for {tuple(wanted[n].shape)}" for n in wanted if tensors[n].shape != wanted[n].shape]
+    wrong = [
+        f"{n} {tuple(tensors[n].shape)} for {tuple(wanted[n].shape)}" for n in wanted if tensors[n].shape != wanted[n].shape
+    ]
     if wrong:
         given = f"{path} has other shapes: {_names(wrong)}"
         raise ShapeMismatch(explain(given, "shapes must match the spec", "use the spec.json that came with the file"))

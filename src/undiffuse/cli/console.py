@@ -24,6 +24,11 @@ class Console:
     def __init__(self, json: bool = False) -> None:
         self.json = json
 
+    @property
+    def has_bars(self) -> bool:
+        """Whether progress bars are seen: on a terminal, and not with `--json`."""
+        return not self.json and sys.stderr.isatty()
+
     def say(self, line: str = "") -> None:
         """A line for people; nothing with `--json`."""
         if not self.json:
@@ -42,7 +47,7 @@ class Console:
     @contextmanager
     def progress(self, title: str) -> Iterator[Bar]:
         """A progress bar on a terminal; elsewhere a bar that shows nothing."""
-        if self.json or not sys.stderr.isatty():
+        if not self.has_bars:
             yield _silent
             return
         from rich.console import Console as Terminal

@@ -152,9 +152,18 @@ class _Drawing:
 
     def write_sheet(self, path: Path) -> None:
         """All kept pictures as one; every kind starts a row of its own."""
-        from undiffuse.core.pictures import grid_image
+        from PIL.Image import new
 
-        rows = [grid_image(images[i : i + SHEET_COLUMNS], SHEET_COLUMNS) for images in self.shown.values() for i in range(0, len(images), SHEET_COLUMNS)]
+        from undiffuse.core.pictures import WHITE, grid_image
+
+        places: list[Image] = []
+        for images in self.shown.values():
+            blank = new("RGB", images[0].size, WHITE)
+            places += [*images, *[blank] * (-len(images) % SHEET_COLUMNS)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grid_image(places, SHEET_COLUMNS).save(path)
+
+
 def _open(data: Path, split: Split) -> Dataset:
     from undiffuse.data.dataset import open_dataset
 

@@ -125,7 +125,11 @@ def _resume(out: Path, plan: dict[str, Any]) -> int:
     other = [name for name, value in plan.items() if found.get(name) != value]
     if other:
         raise DataError(
-            explain(f"{out} caches latents with another {', '.join(other)}", "a cache is of one kind", "choose another folder")
+            explain(
+                f"{out} caches latents with another {', '.join(other)}",
+                "a cache is of one kind",
+                "choose another folder, or delete this one",
+            )
         )
     lines = (out / CAPTIONS).read_text(encoding="utf-8").splitlines(keepends=True)
     write_text(out / CAPTIONS, "".join(lines[: found["done"]]))

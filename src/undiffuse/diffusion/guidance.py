@@ -44,13 +44,14 @@ def classifier_free(
         if scale == 1 or not inside.any():
             return denoise(x, level, cond)
         away = _negative_rows(negative, len(x))
-        twice = Level(
-            *(torch.cat([v, v]) if isinstance(v, Tensor) and v.ndim else v for v in (level.t, level.alpha, level.sigma))
-        )
-        without, towards = denoise(torch.cat([x, x]), twice, Conditioning.cat([away, cond])).chunk(2)
+        both = denoise(torch.cat([x, x]), _twice(level), Conditioning.cat([away, cond]))
+        without, towards = both.chunk(2)
         x0 = without + scale * (towards - without)
-        x0 = _restore_contrast(x0, towards, rescale) if rescale else x0
-        return x0 if inside.all() else torch.where(inside.to(x.device).view(-1, *([1] * (x.ndim - 1))), x0, towards)
+        if rescale:
+            x0 = _restore_contrast(x0, towards, rescale)
+        if inside.all():
+            return x0
+        return torch.where(inside.to(x.device).view(-1, *([1] * (x.ndim - 1))), x0, towards)
 
     return guided
 
@@ -61,6 +62,12 @@ def _inside(level: Level, low: float, high: float) -> Tensor:
     if not isinstance(share, Tensor):
         share = torch.tensor(share, dtype=torch.float64)
     return (low <= share) & (share <= high)
+
+
+def _twice(level: Level) -> Level:
+    """The level of a doubled batch."""
+    values = (level.t, level.alpha, level.sigma)
+    return Level(*(torch.cat([v, v]) if isinstance(v, Tensor) and v.ndim else v for v in values))
 
 
 def _negative_rows(negative: Conditioning, count: int) -> Conditioning:

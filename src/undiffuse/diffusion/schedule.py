@@ -69,17 +69,21 @@ class FlowSchedule(Schedule):
 
     @property
     def zero_terminal_snr(self) -> bool:
+        """Always: alpha is 0 at u = 1."""
         return True
 
     def at(self, t: float) -> Level:
+        """The level at t = 1000 u."""
         u = t / self.t_max
         return Level(float(t), 1.0 - u, u)
 
     def training_level(self, u: Tensor) -> Level:
+        """Levels (B,) at any u (B,) in [0, 1]."""
         u = u.float()
         return Level(u * self.t_max, 1 - u, u)
 
     def from_ratio(self, ratio: float) -> Level:
+        """u = ratio / (1 + ratio); pure noise where it is infinite."""
         return self.at(self.t_max if math.isinf(ratio) else self.t_max * ratio / (1 + ratio))
 
 
@@ -93,9 +97,11 @@ class DiscreteSchedule(Schedule):
 
     @property
     def zero_terminal_snr(self) -> bool:
+        """Whether the last alpha of the table is 0."""
         return bool(self.alphas[-1] == 0)
 
     def at(self, t: float) -> Level:
+        """The level at t, between whole steps by interpolating log alpha."""
         below = min(int(t), len(self.alphas) - 1)
         share = t - below
         if share == 0:
@@ -108,11 +114,13 @@ class DiscreteSchedule(Schedule):
         return Level(t, alpha, math.sqrt(1 - alpha**2))
 
     def training_level(self, u: Tensor) -> Level:
+        """Levels (B,) of whole steps, each of them for an equal share of [0, 1]."""
         t = (u.double() * len(self.alphas)).long().clamp(0, len(self.alphas) - 1)
         alpha, sigma = (torch.from_numpy(table)[t].float() for table in (self.alphas, self.sigmas))
         return Level(t.float(), alpha, sigma)
 
     def from_ratio(self, ratio: float) -> Level:
+        """The level with this sigma / alpha, at the t where the interpolated table meets it."""
         alpha = 0.0 if math.isinf(ratio) else 1 / math.sqrt(1 + ratio**2)
         falling = self.alphas[::-1]
         if alpha >= falling[-1]:

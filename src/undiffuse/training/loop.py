@@ -41,7 +41,9 @@ class Trainer:
     `save_every` steps a checkpoint and an exported model, every `preview_every` a picture.
     """
 
-    def __init__(self, recipe: Recipe, objective: Objective[Any], folder: Path, workers: Workers, precision: torch.dtype) -> None:
+    def __init__(
+        self, recipe: Recipe, objective: Objective[Any], folder: Path, workers: Workers, precision: torch.dtype
+    ) -> None:
         self.recipe = recipe
         self.objective = objective
         self.folder = folder
@@ -69,7 +71,7 @@ class Trainer:
         run = self.recipe.run
         if first > run.steps:
             given = f"{self.folder} has taken {first} steps, run.steps = {run.steps}"
-            raise UsageError(explain(given, "steps cannot be taken back", f"ask for more with --set run.steps={first + run.steps}"))
+            raise UsageError(explain(given, "steps cannot be taken back", f"for more: --set run.steps={first + run.steps}"))
         if first == run.steps:
             self.export()
             return

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 
 from undiffuse.checkpoints.api import load_codec, load_model
 from undiffuse.checkpoints.efficientnet import load_efficientnet
@@ -52,6 +53,7 @@ from undiffuse.training.principal import start_at_principal_components
 from undiffuse.training.recipe import AutoencoderObjective, DiffusionObjective, Recipe
 
 PRINCIPAL_PICTURES = 512
+LEAST_DEVIATION = 1e-4  # of a latent channel, for data sets in which it never changes
 
 
 def prepare(
@@ -102,6 +104,10 @@ def _autoencoder(recipe: Recipe, terms: AutoencoderObjective, device: torch.devi
             explain(given, "that table gives the net's sizes", "add it, or go on from a model with objective.start")
         )
     side = recipe.data.render.size
+    if spec.shortcut and spec.latent_channels > spec.in_channels * spec.factor**2:
+        given = f"autoencoder.latent_channels = {spec.latent_channels} with a shortcut"
+        allowed = f"a patch of {spec.factor}x{spec.factor} pixels has {spec.in_channels * spec.factor**2} directions"
+        raise SpecError(explain(given, allowed, "lower it, or set autoencoder.shortcut = false"))
     if terms.crop % spec.factor or terms.crop > side:
         allowed = f"a multiple of {spec.factor} up to data.render.size = {side} is allowed"
         raise SpecError(explain(f"objective.crop = {terms.crop}", allowed))
@@ -227,8 +233,9 @@ def _fresh_model(
 
 def _normalised(codec: Codec, spec: CodecSpec, cache: LatentCache) -> tuple[Codec, CodecSpec]:
     """The codec with its latents normalised, channel by channel, by the statistics of the whole set."""
-    latent = LatentSpec(shift=tuple(cache.mean.tolist()), scale=tuple((1 / cache.std).tolist()))
-    normalised = Codec(codec.autoencoder, cache.mean, 1 / cache.std, codec.factor, codec.channels).to(codec.device)
+    scale = 1 / cache.std.clamp_min(LEAST_DEVIATION)
+    latent = LatentSpec(shift=tuple(cache.mean.tolist()), scale=tuple(scale.tolist()))
+    normalised = Codec(codec.autoencoder, cache.mean, scale, codec.factor, codec.channels).to(codec.device)
     return normalised, spec.model_copy(update={"latent": latent})
 
 
@@ -244,8 +251,7 @@ def _conditioners(
     parts: list[ConditionerPart] = []
     specs: list[ConditionerSpec] = []
     if terms.text != "none":
-        tokenizer, encoder = _text_encoder(terms, cache)
-        sizes = BertSpec(vocabulary=encoder.words.num_embeddings, width=encoder.width, positions=encoder.positions)
+        tokenizer, encoder, sizes = _text_encoder(terms, cache)
         parts.append(TextConditioner(tokenizer, encoder, length=terms.length))
         specs.append(TextSpec(encoder=sizes, length=terms.length))
     if terms.labels:
@@ -257,17 +263,24 @@ def _conditioners(
     return parts, specs
 
 
-def _text_encoder(terms: DiffusionObjective, cache: LatentCache) -> tuple[Tokenizer, BertEncoder]:
+def _text_encoder(terms: DiffusionObjective, cache: LatentCache) -> tuple[Tokenizer, BertEncoder, BertSpec]:
     if terms.text == "minilm":
         encoder, tokenizer = load_minilm()
         captions = [caption for row in cache.captions for caption in row]
         encoder, tokenizer = prune_minilm(encoder, tokenizer, captions, rows=terms.vocabulary)
-        return tokenizer, encoder
+        return tokenizer, encoder, BertSpec(vocabulary=encoder.words.num_embeddings)
     model = load_model(terms.text)
     text = next((part for part in model.conditioner.parts if isinstance(part, TextConditioner)), None)
-    if text is None:
+    spec = next((part for part in model.spec.conditioners if isinstance(part, TextSpec)), None)
+    if text is None or spec is None:
         raise SpecError(explain(f"objective.text = {terms.text!r} reads no captions", "a model with a text encoder is needed"))
-    return text.tokenizer, text.encoder
+    return text.tokenizer, text.encoder, spec.encoder
+
+
+def _place(net: nn.Module, device: torch.device) -> None:
+    """Move a net, in place, with its kernels in the order that convolutions are fastest in."""
+    net.to(device)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @contextmanager

@@ -181,7 +181,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     if not path.is_file():
         given = f"{path.parent} is not a run" if path.parent.exists() else f"{path.parent} is not there"
-        raise UsageError(explain(given, "a folder made by 'undiffuse train' is needed", "start one with: undiffuse train RECIPE"))
+        raise UsageError(explain(given, "a folder made by 'undiffuse train' is needed", "start one: undiffuse train RECIPE"))
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

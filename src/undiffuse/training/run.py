@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from undiffuse.core.devices import choose_device, choose_precision, describe, keep_freed_memory
 from undiffuse.core.errors import Cancelled, UsageError, explain
 from undiffuse.data.records import Progress
 from undiffuse.training.distributed import Workers, join_workers, leave_workers
 from undiffuse.training.loop import Listener, Trainer
 from undiffuse.training.objectives.base import Objective
-from undiffuse.training.prepare import prepare, settle
+from undiffuse.training.prepare import prepare
 from undiffuse.training.recipe import Recipe, read_recipe, write_recipe
+from undiffuse.training.start import settle
 from undiffuse.training.state import checkpoints
 
 RECIPE = "recipe.json"

@@ -92,5 +92,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, UnpicklingError) as error:
-        given = f"{path} cannot be read ({str(error).partition(chr(10))[0]})"
-        raise CheckpointError(explain(given, "a whole checkpoint is needed", "delete it to go on from the one before")) from None
+        reason = str(error).partition("\n")[0]
+        given = f"{path} cannot be read ({reason})"
+        raise CheckpointError(
+            explain(given, "a whole checkpoint is needed", "delete it to go on from the one before")
+        ) from None

@@ -74,7 +74,7 @@ def test_an_unreadable_picture_is_an_error_when_nobody_is_told(gallery) -> None:
 
 
 def test_no_readable_picture_at_all_is_an_error(gallery) -> None:
-    with pytest.raises(DataError, match="none of the 2 pictures can be read .the first: picture 0 is damaged"):
+    with pytest.raises(DataError, match=r"none of the 2 pictures can be read .the first: picture 0 is damaged"):
         list(batches_on_white(gallery([None, None]), [0, 1], 8, batch=1, skip=lambda problem: None))
     with pytest.raises(DataError, match="none of the 0 pictures"):
         list(batches_on_white(gallery([]), [], 8, batch=1))

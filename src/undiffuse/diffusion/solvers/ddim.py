@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor
 
 from undiffuse.core.errors import SpecError, explain
@@ -38,7 +40,7 @@ def ddim_inverse(x: Tensor, grid: Grid, noise: Noise) -> Solver:
     first = rising[0]
     x0 = yield Query(x, first, 0, len(grid))
     x = first.alpha * x + first.sigma * to_noise(x0, x, first)
-    for i, (now, nxt) in enumerate(zip(rising[:-1], rising[1:], strict=True), start=1):
+    for i, (now, nxt) in enumerate(pairwise(rising), start=1):
         x0 = yield Query(x, now, i, len(grid))
         x = nxt.alpha * x0 + nxt.sigma * to_noise(x0, x, now)
     return x
