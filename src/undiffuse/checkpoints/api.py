@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from undiffuse.checkpoints.folder import SPEC
+from undiffuse.checkpoints.hub import fetch_from_hub, is_hub_id
 from undiffuse.checkpoints.native import load_codec_folder, load_model_folder, save_model_folder
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 from undiffuse.model.codec import Codec
@@ -22,7 +23,9 @@ def default_folder() -> Path:
 
 
 def find_folder(source: str | Path | None) -> Path:
-    """The model folder that a user means: None or "default", a folder, or a training run.
+    """The model folder that a user means: None or "default", a folder, a training run, or a hub id.
+
+    What is on disk goes before the hub; the hub is asked only for names of the form owner/name[@revision].
 
     Raises:
         CheckpointError: when there is none; the message lists what was looked for.
@@ -41,16 +44,24 @@ def find_folder(source: str | Path | None) -> Path:
     if path.is_file():
         given = f"{str(path)!r} is a file"
         raise UnknownFormat(explain(given, "a model folder or a run is read", "name the folder that holds spec.json"))
+    if not path.exists() and isinstance(source, str) and is_hub_id(source) and not path.parent.is_dir():
+        return _whole(fetch_from_hub(source), source)
     given = f"the folder {str(path)!r} holds no spec.json" if path.is_dir() else f"no model at {str(source)!r}"
-    allowed = "'default', a folder with spec.json or a run of 'undiffuse train' is needed"
+    allowed = "'default', a folder with spec.json, a run of 'undiffuse train' or a hub id is needed"
     raise CheckpointError(explain(given, allowed, "check the path"))
+
+
+def _whole(folder: Path, source: str) -> Path:
+    if not (folder / SPEC).is_file():
+        raise UnknownFormat(explain(f"{source} holds no spec.json", "a model folder of ours is needed", "name another"))
+    return folder
 
 
 def load_model(source: str | Path | None = None) -> LatentDiffusion:
     """A model ready for inference, in float32 on the CPU.
 
     Args:
-        source: None for the embedded default; else a model folder or a training run.
+        source: None for the embedded default; else a model folder, a training run, or a hub id.
 
     Raises:
         CheckpointError: when nothing is there, or tensors are missing, left over or misshapen.

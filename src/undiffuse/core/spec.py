@@ -49,7 +49,8 @@ def describe_errors(error: ValidationError, where: str) -> str:
             lines.append(f"{place}: missing")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{place} = {_SHORT.repr(item['input'])}: {message}")
+            told = item["type"] == "value_error" and isinstance(item["input"], Mapping)  # a whole table: the message names it
+            lines.append(f"{place}: {message}" if told else f"{place} = {_SHORT.repr(item['input'])}: {message}")
     return f"{where}: " + "; ".join(lines)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from undiffuse.core.errors import Cancelled, Diverged, UsageError, explain
 from undiffuse.core.random import stream_seed
@@ -55,23 +56,28 @@ class Trainer:
         objective.workers = workers
 
     def resume(self) -> int:
-        """Take up the newest checkpoint of the folder; returns the next step, 0 for a fresh run."""
+        """Take up the newest checkpoint of the folder; returns the next step, 0 for a fresh run.
+
+        Raises:
+            UsageError: when more steps are taken already than the recipe asks for.
+            CheckpointError: when the checkpoint is damaged or does not fit the recipe.
+        """
         step = load_state(self.folder / "checkpoints", self.objective.players, self.averages, self.optimizers)
         self.workers.share_weights(self.objective.players.values())
+        steps = self.recipe.run.steps
+        if step > steps:
+            given = f"{self.folder} has taken {step} steps, run.steps = {steps}"
+            raise UsageError(explain(given, "steps cannot be taken back", f"for more: --set run.steps={step + steps}"))
         return step
 
     def run(self, first: int, listen: Listener | None = None, progress: Progress | None = None) -> None:
         """Take the steps from `first` on, then export.
 
         Raises:
-            UsageError: when more steps are taken already than the recipe asks for.
             Cancelled: after Ctrl-C, with everything saved.
             Diverged: when a loss is no finite number; the last checkpoint stands.
         """
         run = self.recipe.run
-        if first > run.steps:
-            given = f"{self.folder} has taken {first} steps, run.steps = {run.steps}"
-            raise UsageError(explain(given, "steps cannot be taken back", f"for more: --set run.steps={first + run.steps}"))
         if first == run.steps:
             self.export()
             return
@@ -81,6 +87,8 @@ class Trainer:
         clock, before = time.monotonic(), first
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(devices=[]))
+            if self.device.type == "cpu":  # for short sequences the fused kernel's backward is slower than plain matmuls
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             interrupted = stack.enter_context(_interrupts(patient=self.workers.count > 1))
             metrics = stack.enter_context(_metrics(self.folder, first, self.workers))
             batches = stack.enter_context(Prefetcher(lambda step: self.objective.batch(step, slots), first))

@@ -44,6 +44,7 @@ from undiffuse.model.spec import (
     UNetSpec,
 )
 from undiffuse.networks.autoencoder import Autoencoder
+from undiffuse.networks.discriminator import Discriminator
 from undiffuse.networks.perceptual import PerceptualDistance
 from undiffuse.networks.text.bert import BertEncoder
 from undiffuse.training.captions import cache_captions
@@ -119,7 +120,11 @@ def _autoencoder(recipe: Recipe, terms: AutoencoderObjective, device: torch.devi
     if terms.perceptual is not None:
         perceptual = PerceptualDistance(load_efficientnet()).to(device)
     _place(autoencoder, device)
-    return AutoencoderTraining(recipe, spec, autoencoder, pictures, held_out, perceptual)
+    critic = None
+    if terms.adversarial is not None:
+        with _seeded(recipe, "discriminator"):
+            critic = Discriminator(width=terms.adversarial.width, layers=terms.adversarial.layers).to(device)
+    return AutoencoderTraining(recipe, spec, autoencoder, pictures, held_out, perceptual, critic)
 
 
 def _fresh_autoencoder(recipe: Recipe, spec: AutoencoderSpec, pictures: PictureStore) -> Autoencoder:
@@ -218,15 +223,16 @@ def _fresh_model(
     with _seeded(recipe):
         parts, specs = _conditioners(terms, cache, data)
         conditioner = Conditioner(parts)
-        spec = ModelSpec(
-            name=recipe.name,
-            size=recipe.data.render.size,
-            codec=codec_spec,
-            denoiser=_fitted(recipe.denoiser, conditioner),
-            conditioners=tuple(specs),
-            schedule=terms.schedule,
-            prediction=terms.prediction,
-        )
+        content = {
+            "name": recipe.name,
+            "size": recipe.data.render.size,
+            "codec": codec_spec,
+            "denoiser": _fitted(recipe.denoiser, conditioner),
+            "conditioners": specs,
+            "schedule": terms.schedule,
+            "prediction": terms.prediction,
+        }
+        spec = ModelSpec.parse(content, where=recipe.name)
         denoiser = build_denoiser(spec)
     return LatentDiffusion(codec, denoiser, conditioner, spec)
 
@@ -284,8 +290,8 @@ def _place(net: nn.Module, device: torch.device) -> None:
 
 
 @contextmanager
-def _seeded(recipe: Recipe) -> Iterator[None]:
+def _seeded(recipe: Recipe, *net: str) -> Iterator[None]:
     """Fresh weights as a function of the recipe's seed: torch draws them from its global generator."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed("init", recipe.run.seed))
+        torch.manual_seed(stream_seed("init", recipe.run.seed, *net))
         yield

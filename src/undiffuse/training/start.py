@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from undiffuse.checkpoints.api import find_folder
-from undiffuse.checkpoints.native import MODEL_FORMAT, SPEC, read_spec
+from undiffuse.checkpoints.folder import SPEC
+from undiffuse.checkpoints.native import MODEL_FORMAT, read_spec
 from undiffuse.core.errors import CheckpointError, SpecError, explain
 from undiffuse.model.spec import ModelSpec
 from undiffuse.training.recipe import AutoencoderObjective, DiffusionObjective, Recipe

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torch._functorch import config as functorch
 
 from undiffuse.checkpoints.native import save_codec
 from undiffuse.core.pictures import grid_image, to_images
@@ -52,6 +53,7 @@ class AutoencoderTraining(Objective[Crops]):
         pictures: Pictures,
         previews: Pictures,
         perceptual: PerceptualDistance | None = None,
+        critic: Discriminator | None = None,
     ) -> None:
         terms = recipe.objective
         assert isinstance(terms, Terms)
@@ -63,12 +65,9 @@ class AutoencoderTraining(Objective[Crops]):
         self.previews = previews
         self.perceptual = perceptual
         self.device = next(autoencoder.parameters()).device
-        self.critic: Discriminator | None = None
+        self.critic = critic
         players: dict[str, nn.Module] = {"autoencoder": autoencoder}
-        if terms.adversarial is not None:
-            self.critic = Discriminator(width=terms.adversarial.width, layers=terms.adversarial.layers).to(self.device)
-            players[CRITIC] = self.critic
-        self.players = players
+        self.players = players if critic is None else {**players, CRITIC: critic}
         self._remade: Tensor | None = None
 
     def batch(self, step: int, slots: range) -> Crops:
@@ -142,6 +141,12 @@ class AutoencoderTraining(Objective[Crops]):
         real, made = self.critic(x).float(), self.critic(self._remade).float()
         loss = 0.5 * (F.relu(1 - real).mean() + F.relu(1 + made).mean())
         return (loss if step >= spec.start else 0.0 * loss), {"loss": loss}
+
+    def compile(self) -> None:
+        """Compile the nets in place; with a critic, so that its adaptive weight may go through a graph twice."""
+        if self.critic is not None:
+            functorch.donated_buffer = False  # else a compiled graph refuses retain_graph
+        super().compile()
 
     def rate(self, player: str) -> float | None:
         """The critic has a learning rate of its own."""
