@@ -1,6 +1,6 @@
 """From an empty shell to `--help`, to an import, to a PNG: how long, against Python and torch alone?
 
-    python benchmarks/cold_start.py [--repeats 5]
+python benchmarks/cold_start.py [--repeats 5]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One picture of the embedded model, warm: what do precision, guidance and batch size cost?
 
-    python benchmarks/drawing.py [--model default] [--repeats 5]
+python benchmarks/drawing.py [--model default] [--repeats 5]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A step of the embedded model's U-Net: what do bf16 and compilation bring?
 
-    python benchmarks/training_step.py [--batch 96] [--repeats 8]
+python benchmarks/training_step.py [--batch 96] [--repeats 8]
 """
 
 from __future__ import annotations
