@@ -51,10 +51,8 @@ def test_a_denoiser_learns_which_word_is_which_colour(
 ) -> None:
     words = [f"objective.text={tiny_folder}"] if told_by == "captions" else ["objective.text=none", "objective.labels=true"]
     changes = ["run.steps=80", "run.batch=16", "run.save_every=80", "optimizer.rate=3e-3", "optimizer.ema=0.95"]
-    wide = [
-        "denoiser.widths=[64]",
-        "denoiser.depths=[1]",
-    ]  # at 32 every channel is a group of its own, and its norm takes the embedding away
+    # Not 32 channels: each would be a group of its own, whose norm takes the embedding away again.
+    wide = ["denoiser.widths=[64]", "denoiser.depths=[1]"]
     data = [f"data.path={make_photos(20, 'folders')}", f"objective.codec={linear_codec}", "objective.label_width=16"]
     folder = train(load_recipe(diffusion_recipe, [*data, *words, *changes, *wide]), tmp_path / "run")
 

@@ -110,5 +110,7 @@ def _prepare(recipe: Recipe, folder: Path, workers: Workers, progress: Progress 
 def _introduce(recipe: Recipe, objective: Objective, machine: str, first: int, tell: Tell) -> None:
     facts = ", ".join(f"{name} {value}" for name, value in objective.describe().items())
     tell(f"{facts}; {machine}; {recipe.run.batch} pictures a step, steps {first} to {recipe.run.steps}")
+    if recipe.run.compile and first < recipe.run.steps:
+        tell("run.compile = true: the first step takes a minute or two")
     for warning in objective.warnings():
         tell(warning)
