@@ -350,7 +350,7 @@ def test_a_start_that_is_needed_or_another_one_is_told(
 def test_models_that_are_not_there_are_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "x.ckpt").write_bytes(b"")
 
-    assert "no model at 'nowhere'; 'default', a folder with spec.json or a run" in refused(4, "a fox", model=Path("nowhere"))
+    assert "no model at 'nowhere'; 'default', a folder with spec.json, a run" in refused(4, "a fox", model=Path("nowhere"))
     assert "is a file; a model folder or a run is read" in refused(4, "a fox", model=tmp_path / "x.ckpt")
 
 

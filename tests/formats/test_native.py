@@ -203,13 +203,13 @@ def test_wrong_values_of_a_spec_are_told_with_file_and_place(copy: Path) -> None
 
 @pytest.mark.parametrize("name", ["absent", "no/such/place"])
 def test_a_path_with_nothing_there_is_told(tmp_path: Path, name: str) -> None:
-    with pytest.raises(CheckpointError, match=r"no model at .*; 'default', a folder with spec\.json or a run .* is needed"):
+    with pytest.raises(CheckpointError, match=r"no model at .*; 'default', a folder with spec\.json, a run .* is needed"):
         load_model(tmp_path / name)
 
 
 def test_a_folder_of_something_else_is_told(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"holds no spec\.json; .default., a folder with spec\.json or a run"):
+    with pytest.raises(CheckpointError, match=r"holds no spec\.json; .default., a folder with spec\.json, a run"):
         load_model(tmp_path)
 
 
