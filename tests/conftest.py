@@ -14,11 +14,13 @@ from PIL import Image
 from torch import nn
 
 from undiffuse.checkpoints.api import save_model
+from undiffuse.conditioners.labels import LabelSpec
+from undiffuse.conditioners.text import BertSpec, TextSpec
 from undiffuse.core.random import normal
 from undiffuse.diffusion.schedule import ScheduleSpec
 from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
-from undiffuse.model.spec import AutoencoderSpec, BertSpec, CodecSpec, LabelSpec, ModelSpec, TextSpec, UNetSpec
+from undiffuse.model.spec import AutoencoderSpec, CodecSpec, ModelSpec, UNetSpec
 from undiffuse.networks.text.wordpiece import MARKS, build_wordpiece
 
 PIECES = [*MARKS, *string.ascii_lowercase, *(f"##{letter}" for letter in string.ascii_lowercase)]
@@ -142,13 +144,16 @@ TINY_DIFFUSION = """
 [objective]
 kind = "diffusion"
 variants = 2
-length = 12
 
 [denoiser]
 widths = [32, 32]
 blocks = 1
 depths = [0, 1]
 heads = 2
+
+[[conditioners]]
+kind = "text"
+length = 12
 """
 
 
@@ -162,7 +167,7 @@ def autoencoder_recipe(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def diffusion_recipe(tmp_path: Path) -> Path:
-    """A recipe of six steps, stage two; it lacks `objective.codec` and `objective.text`."""
+    """A recipe of six steps, stage two; it lacks `objective.codec`, and its text encoder is the default's."""
     path = tmp_path / "diffusion.toml"
     path.write_text(TINY_RUN.format(tables=TINY_DIFFUSION))
     return path

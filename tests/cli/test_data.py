@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from undiffuse.cli.main import run
 from undiffuse.core.errors import DependencyError
@@ -95,7 +95,7 @@ def test_build_tells_machines(asked: dict[str, Any], capsys: pytest.CaptureFixtu
 
 def test_another_name_is_refused(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "build", "coco"]) == 2
-    assert capsys.readouterr().err == "error: unknown data set 'coco'; there is: emoji.\n"
+    assert capsys.readouterr().err == "error: unknown data set 'coco'; there are: emoji, scenes.\n"
     assert asked == {}
 
 
@@ -107,3 +107,33 @@ def test_what_is_missing_comes_with_its_exit_code(monkeypatch: pytest.MonkeyPatc
 
     assert run(["data", "build", "emoji"]) == 6
     assert capsys.readouterr().err == "error: npm is missing; it fetches the art; install Node.js.\n"
+
+
+def test_scenes_are_built_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    things = tmp_path / "things"
+    things.mkdir()
+    rows = []
+    for number, (concept, group) in enumerate(
+        (("fox", "animal-mammal"), ("pizza", "food-prepared"), ("ship", "transport-water"))
+    ):
+        cutout = Image.new("RGBA", (32, 32))
+        ImageDraw.Draw(cutout).ellipse((4, 4, 28, 28), fill=(200, 60 * number, 40, 255))
+        cutout.save(things / f"{concept}.png")
+        row = {"file": f"{concept}.png", "caption": concept, "split": "train", "concept": concept, "subgroup": group}
+        rows.append(json.dumps({**row, "style": "flat"}))
+    (things / "captions.jsonl").write_text("\n".join(rows))
+    command = ["data", "build", "scenes", "--out", str(tmp_path / "scenes"), "--from", str(things), "--size", "32", "--json"]
+
+    assert run([*command, "--count", "3", "--seed", "5"]) == 0
+    assert json.loads(capsys.readouterr().out)["count"] == 3
+    assert run(["data", "check", str(tmp_path / "scenes"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["readable"], told["maps"], told["problems"]) == (3, 3, [])
+    assert told["boxes"] >= 3 and set(told["box_labels"]) <= {"fox", "pizza", "ship"}
+
+
+def test_scenes_without_the_emoji_set_say_how_to_get_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "build", "scenes", "--out", str(tmp_path / "s"), "--from", str(tmp_path / "none")]) == 3
+    told = capsys.readouterr().err
+    assert "holds no emoji data set" in told and "undiffuse data build emoji --out" in told and told.count("\n") == 1
+    assert not (tmp_path / "s").exists()

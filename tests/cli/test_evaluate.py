@@ -172,8 +172,10 @@ def test_the_autoencoder_is_measured_on_the_validation_split(
     assert run(["evaluate", "autoencoder", "--model", str(tiny_folder), "--data", str(art), "--json"]) == 0
 
     report = json.loads(capsys.readouterr().out)
-    assert list(report) == ["psnr", "ssim", "feature_distance"]
-    assert [figure["n"] for figure in report.values()] == [1, 1, 1]
+    assert list(report) == ["psnr", "ssim", "feature_distance", "latents", "verdict"]
+    assert [report[name]["n"] for name in ("psnr", "ssim", "feature_distance")] == [1, 1, 1]
+    assert len(report["latents"]["channels"]) == 4 and report["latents"]["positions"] == 64
+    assert report["verdict"]["ready"] is False and "dB" in report["verdict"]["against"][0]  # random weights
     assert 0 < report["psnr"]["value"] < 100 and -1 <= report["ssim"]["value"] <= 1
 
 
@@ -188,6 +190,7 @@ def test_a_set_without_a_validation_split_is_used_whole_and_that_is_said(
     told = capsys.readouterr()
     assert "has no validation split: all 6 pictures" in told.err
     assert told.out.splitlines()[1].split()[-1] == "4"
+    assert "channel 3" in told.out and "stage two should wait" in told.out
 
 
 def test_an_autoencoder_alone_is_measured_on_somebodys_own_pictures(

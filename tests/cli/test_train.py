@@ -19,7 +19,7 @@ from undiffuse.training.recipe import read_recipe
 
 Photos = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
-FINE_TUNE = ["--set", "objective.start=default", "--set", "denoiser=", "--set", "objective.length="]
+FINE_TUNE = ["--set", "objective.start=default", "--set", "denoiser=", "--set", "conditioners="]
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ def test_stage_one_says_how_stage_two_takes_it_up(
     assert following == f"next: undiffuse train DIFFUSION_RECIPE --set objective.codec={model}"
 
     words = shlex.split(following.removeprefix("next: ").replace("DIFFUSION_RECIPE", str(diffusion_recipe)))
-    classes = ["--set", "objective.text=none", "--set", "objective.labels=true", "--set", "run.steps=1"]
+    classes = ["--set", "conditioners=", "--set", "conditioners.label.drop=0", "--set", "run.steps=1"]
     assert run([*words[1:], *classes]) == 0
     assert "next: undiffuse generate --label blue --model runs/tiny/model" in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError
 from undiffuse.core.random import normal
 from undiffuse.diffusion.grid import make_grid
-from undiffuse.diffusion.guidance import classifier_free
+from undiffuse.diffusion.guidance import classifier_free, stacked
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.prediction import to_noise
 from undiffuse.diffusion.schedule import ScheduleSpec, build_schedule
@@ -147,3 +147,25 @@ def test_negatives_that_fit_no_batch_are_refused() -> None:
     guide = classifier_free(Net(), words(-0.5, 0.5), 2.0)
     with pytest.raises(SpecError, match="2 negatives for 3 pictures; one for all or one each is allowed"):
         guide(X, MIDDLE, words(1.0, 1.0, 1.0))
+
+
+def test_contexts_add_up_each_with_its_own_scale() -> None:
+    """Brooks et al. 2023, eq. 3."""
+    net = Net()
+    guided = stacked(net, [(words(-0.5), 1.5), (words(0.2), 6.0)])(X, MIDDLE, words(1.0, 1.0, 1.0))
+    torch.testing.assert_close(guided, ask(-0.5) + 1.5 * (ask(0.2) - ask(-0.5)) + 6.0 * (ask(1.0) - ask(0.2)))
+    assert len(net.calls) == 1
+
+
+def test_equal_scales_are_one_guidance() -> None:
+    """The stages in between cancel."""
+    alone = classifier_free(Net(), words(-0.5), 3.0)(X, MIDDLE, words(1.0, 1.0, 1.0))
+    both = stacked(Net(), [(words(-0.5), 3.0), (words(0.2), 3.0)])(X, MIDDLE, words(1.0, 1.0, 1.0))
+    torch.testing.assert_close(both, alone)
+
+
+def test_a_scale_of_one_everywhere_asks_once() -> None:
+    net = Net()
+    guided = stacked(net, [(words(-0.5), 1.0), (words(0.2), 1.0)])(X, MIDDLE, words(1.0, 1.0, 1.0))
+    torch.testing.assert_close(guided, ask(1.0))
+    assert len(net.calls[0][0]) == len(X)

@@ -157,6 +157,59 @@ def test_a_start_stays_out_of_the_file_and_must_be_the_same(tmp_path: Path) -> N
         read_request(path, start.rotate(90))
 
 
+def test_all_pictures_stay_out_of_the_file_and_must_be_the_same(tmp_path: Path) -> None:
+    photo = Image.effect_noise((64, 64), 90).convert("RGB")
+    mask = Image.new("L", (64, 64), 0)
+    mask.paste(255, (8, 8, 24, 24))
+    layout = Image.new("L", (32, 32), 3)
+    pictures = {"image": photo, "mask": mask, "layout": layout, "small": photo.resize((16, 16)), "like": photo.rotate(90)}
+    request = FOX.replace(**pictures, fill="repaint", scales={"map": 2.0}, boxes=[(0, 0, 0.5, 1, "fox")])
+    path = saved(request, tmp_path)
+
+    assert path.stat().st_size < 3000
+    assert read_request(path, **pictures) == request
+    with pytest.raises(DataError, match=r"with its mask and its semantic map; .*; pass them along \(--mask --layout on"):
+        read_request(path, **{**pictures, "mask": None, "layout": None})
+    for name in ("mask", "layout", "small", "like"):
+        other = pictures[name].transpose(Image.Transpose.FLIP_LEFT_RIGHT) if name != "layout" else Image.new("L", (32, 32), 4)
+        with pytest.raises(DataError, match=f"another picture than this one for '{name}'; its pixels must be the same"):
+            read_request(path, **{**pictures, name: other})
+
+
+def test_pictures_that_were_not_there_are_passed_over(tmp_path: Path) -> None:
+    other = Image.new("RGB", (16, 16))
+
+    assert read_request(saved(FOX, tmp_path), other, layout=other, like=other) == FOX
+
+
+def test_a_picture_in_the_context_stays_out_too(tmp_path: Path) -> None:
+    sketch = Image.effect_noise((64, 64), 90).convert("RGB")
+    request = FOX.replace(context={"sketch": sketch, "mood": 3})
+    path = saved(request, tmp_path)
+
+    assert path.stat().st_size < 3000
+    assert read_request(path, context={"sketch": sketch}) == request
+    with pytest.raises(DataError, match=r"with context\.sketch; pictures are not stored in it; pass it along\."):
+        read_request(path)
+    with pytest.raises(DataError, match=r"than this one for 'context\.sketch'"):
+        read_request(path, context={"sketch": sketch.rotate(90)})
+
+
+def test_a_file_of_the_first_version_is_read_still(tmp_path: Path) -> None:
+    """Written before requests had masks: of its pictures it tells `image_sha256` alone."""
+    start = Image.new("RGB", (4, 4), (1, 2, 3))
+    image = attach(Image.new("RGB", (4, 4)), FOX.replace(image=start), ORIGIN)
+    told = json.loads(image.encoderinfo["pnginfo"].chunks[1][1].partition(b"\0")[2])
+    for name in ("boxes", "context", "scales"):
+        del told["request"][name]
+    assert sorted(key for key in told if key.endswith("_sha256")) == ["image_sha256"]
+    assert told["image_sha256"] == "e6714c3a4ef92f25ab32f3ca3300aa96ecfa5606f0767f1dc369ee03e11fb106"
+    image.encoderinfo["pnginfo"].add_text("undiffuse", json.dumps(told))
+    image.save(tmp_path / "x.png")
+
+    assert read_request(tmp_path / "x.png", start) == FOX.replace(image=start)
+
+
 def test_equal_requests_give_equal_bytes(tmp_path: Path) -> None:
     assert saved(FOX, tmp_path / "a").read_bytes() == saved(FOX, tmp_path / "b").read_bytes()
 

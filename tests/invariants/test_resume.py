@@ -92,7 +92,7 @@ def stage_two(diffusion_recipe: Path, tiny_folder: Path) -> Callable[..., Recipe
     """The diffusion recipe with codec and text encoder of the tiny model, and classes."""
 
     def load(*changes: str) -> Recipe:
-        parts = [f"objective.codec={tiny_folder}", f"objective.text={tiny_folder}", "objective.labels=true"]
+        parts = [f"objective.codec={tiny_folder}", f"conditioners.text.source={tiny_folder}", "conditioners.label.drop=0"]
         return load_recipe(diffusion_recipe, [*parts, *changes])
 
     return load
@@ -145,7 +145,7 @@ def test_a_diffusion_run_resumes_to_the_same_bits(
 def test_a_fine_tune_resumes_to_the_same_bits(
     diffusion_recipe: Path, tiny_folder: Path, make_photos: Photos, tmp_path: Path
 ) -> None:
-    changes = [f"data.path={make_photos(3)}", f"objective.start={tiny_folder}", "denoiser=", "objective.length="]
+    changes = [f"data.path={make_photos(3)}", f"objective.start={tiny_folder}", "denoiser=", "conditioners="]
 
     check_resume(load_recipe(diffusion_recipe, changes), tmp_path, killed_at=3)
 
@@ -229,7 +229,7 @@ def test_ctrl_c_in_the_middle(diffusion_recipe: Path, tiny_folder: Path, make_ph
         f"data.path={make_photos(5, 'texts')}",
         *ENDLESS,
         f"objective.codec={tiny_folder}",
-        f"objective.text={tiny_folder}",
+        f"conditioners.text.source={tiny_folder}",
     ]
     with command("train", str(diffusion_recipe), "--out", str(tmp_path / "run"), *as_options(changes)) as process:
         wait_for_step(process)

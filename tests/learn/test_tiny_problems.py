@@ -49,11 +49,12 @@ def redness(picture: np.ndarray) -> float:
 def test_a_denoiser_learns_which_word_is_which_colour(
     told_by: str, linear_codec: Path, tiny_folder: Path, diffusion_recipe: Path, make_photos: Photos, tmp_path: Path
 ) -> None:
-    words = [f"objective.text={tiny_folder}"] if told_by == "captions" else ["objective.text=none", "objective.labels=true"]
+    classes = ["conditioners=", "conditioners.label.width=16"]
+    words = [f"conditioners.text.source={tiny_folder}"] if told_by == "captions" else classes
     changes = ["run.steps=80", "run.batch=16", "run.save_every=80", "optimizer.rate=3e-3", "optimizer.ema=0.95"]
     # Not 32 channels: each would be a group of its own, whose norm takes the embedding away again.
     wide = ["denoiser.widths=[64]", "denoiser.depths=[1]"]
-    data = [f"data.path={make_photos(20, 'folders')}", f"objective.codec={linear_codec}", "objective.label_width=16"]
+    data = [f"data.path={make_photos(20, 'folders')}", f"objective.codec={linear_codec}"]
     folder = train(load_recipe(diffusion_recipe, [*data, *words, *changes, *wide]), tmp_path / "run")
 
     draw = Generator(load_model(folder), device="cpu", precision="fp32", tell=None)

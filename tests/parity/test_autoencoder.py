@@ -1,4 +1,4 @@
-"""`Autoencoder` against diffusers' `AutoencoderKL`, on tiny random nets."""
+"""Both convolutional autoencoders against diffusers' `AutoencoderKL` and `VQModel`, on tiny random nets."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 
 from undiffuse.core.random import normal
-from undiffuse.networks.autoencoder import Autoencoder, Decoder, Downsample, Encoder, Upsample
+from undiffuse.networks.autoencoder import Autoencoder, ConvolutionalAutoencoder, Decoder, Downsample, Encoder, Upsample
 from undiffuse.networks.blocks import ResidualBlock
+from undiffuse.networks.quantizer import VQAutoencoder
 
 INSIDE = {"skip": "conv_shortcut", "query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out.0"}
 ENDS = {"first": "conv_in", "norm": "conv_norm_out", "last": "conv_out"}
@@ -32,7 +33,7 @@ def named_steps(steps: nn.Sequential) -> list[str]:
     return names
 
 
-def their_names(net: Autoencoder) -> dict[str, str]:
+def their_names(net: ConvolutionalAutoencoder) -> dict[str, str]:
     """Their tensor names by ours."""
     prefixes = {"to_moments": "quant_conv", "from_latent": "post_quant_conv"}
     for half, blocks in (("encoder", "down_blocks"), ("decoder", "up_blocks")):
@@ -46,6 +47,9 @@ def their_names(net: Autoencoder) -> dict[str, str]:
             prefixes |= {f"{ours}.{i}": f"{theirs}.{name}" for i, name in enumerate(named_steps(steps))}
     names = {}
     for name in net.state_dict():
+        if name == "quantizer.codes":
+            names[name] = "quantize.embedding.weight"
+            continue
         prefix = max((p for p in prefixes if name.startswith(p + ".")), key=len)
         *part, kind = name.removeprefix(prefix + ".").split(".")
         inside = [INSIDE.get(p, p) for p in part]
@@ -78,11 +82,16 @@ def nets(request: pytest.FixtureRequest) -> tuple[Autoencoder, AutoencoderKL]:
         for name, weight in oracle.named_parameters():
             weight.add_(normal(weight.shape, "autoencoder", name) * 0.1)
     ours = Autoencoder(latent_channels=4, widths=(32, 64), **options).eval()
+    take_over(ours, oracle)
+    return ours, oracle
+
+
+def take_over(ours: ConvolutionalAutoencoder, oracle: nn.Module) -> None:
+    """Give our net the numbers of the oracle, every one of them."""
     state, names = oracle.state_dict(), their_names(ours)
     assert sorted(names.values()) == sorted(state)
     shapes = {name: weight.shape for name, weight in ours.state_dict().items()}
     ours.load_state_dict({name: state[names[name]].view(shape) for name, shape in shapes.items()})  # linear maps as 1x1 kernels
-    return ours, oracle
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
@@ -103,4 +112,23 @@ def test_encoding_equals_the_oracle(nets: tuple[Autoencoder, AutoencoderKL]) -> 
 def test_decoding_equals_the_oracle(nets: tuple[Autoencoder, AutoencoderKL]) -> None:
     ours, oracle = nets
     z = normal((2, 4, 8, 12), "autoencoder", "z")
+    assert relative_error(ours.decode(z), oracle.decode(z).sample) <= 1e-5
+
+
+@torch.no_grad()
+def test_a_vq_autoencoder_equals_the_oracle() -> None:
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    sizes = {"block_out_channels": (32, 64), "layers_per_block": 2, "latent_channels": 3, "num_vq_embeddings": 17}
+    oracle = VQModel(**sizes, **blocks).eval()
+    for name, weight in oracle.named_parameters():
+        weight.add_(normal(weight.shape, "autoencoder", name) * (2.0 if "embedding" in name else 0.1))
+    ours = VQAutoencoder(codes=17, latent_channels=3, widths=(32, 64)).eval()
+    take_over(ours, oracle)
+    x = normal((2, 3, 16, 24), "autoencoder", "x")
+    z = oracle.encode(x).latents
+    assert relative_error(ours.encode(x)[0], z) <= 1e-5
+    quantized, _, (_, _, indices) = oracle.quantize(z)
+    assert ours.quantizer.nearest(z).flatten().tolist() == indices.tolist()
+    assert len(indices.unique()) > 3
+    assert relative_error(ours.quantizer(z).z, quantized) <= 1e-5
     assert relative_error(ours.decode(z), oracle.decode(z).sample) <= 1e-5

@@ -50,7 +50,7 @@ RENAMED = (
 
 TOKENS, POOLED, NUMBERS = 24, 16, 8  # features of a token, of the pooled text, and of each of XL's six numbers
 SD1: dict[str, Any] = {
-    "ours": {"widths": (32, 64), "depths": (1, 0), "heads": 8},
+    "ours": {"widths": (64, 128), "depths": (1, 0), "heads": 8},
     "theirs": {
         "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
         "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
@@ -58,15 +58,15 @@ SD1: dict[str, Any] = {
     },
 }
 SD2: dict[str, Any] = {
-    "ours": {"widths": (32, 64), "depths": (1, 0), "head_width": 16, "linear_projection": True},
-    "theirs": SD1["theirs"] | {"attention_head_dim": (2, 4), "use_linear_projection": True},
+    "ours": {"widths": (64, 128), "depths": (1, 0), "head_width": 16, "linear_projection": True},
+    "theirs": SD1["theirs"] | {"attention_head_dim": (4, 8), "use_linear_projection": True},
 }
 XL: dict[str, Any] = {
     "ours": SD2["ours"] | {"depths": (0, 2), "vector_width": POOLED + 6 * NUMBERS},
     "theirs": {
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
         "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-        "attention_head_dim": (2, 4),
+        "attention_head_dim": (4, 8),
         "use_linear_projection": True,
         "transformer_layers_per_block": (1, 2),
         "addition_embed_type": "text_time",
@@ -85,7 +85,7 @@ def rename(name: str) -> str:
 def pair(case: dict[str, Any], channels: int = 4, **more: Any) -> tuple[UNet, UNet2DConditionModel]:
     """The oracle with random numbers in every tensor, and our net with the same."""
     oracle = UNet2DConditionModel(
-        in_channels=channels, block_out_channels=(32, 64), cross_attention_dim=TOKENS, **case["theirs"]
+        in_channels=channels, block_out_channels=(64, 128), cross_attention_dim=TOKENS, **case["theirs"]
     ).eval()
     with torch.no_grad():
         for name, weight in oracle.named_parameters():

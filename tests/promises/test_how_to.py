@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-PAGES = sorted((Path(__file__).parents[2] / "docs" / "how-to").glob("*.md"))
+ELSEWHERE = ("new-context",)  # changes the package; `test_new_context.py` follows it in a copy
+PAGES = [page for page in sorted((Path(__file__).parents[2] / "docs" / "how-to").glob("*.md")) if page.stem not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

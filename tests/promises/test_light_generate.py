@@ -13,7 +13,8 @@ NEEDLESS = {
     "diffusers", "huggingface_hub", "mpmath", "resvg_py", "rich", "sympy", "tensorboard", "torch._dynamo", "torch._inductor",
     "torch.distributed.checkpoint", "torch.distributed.elastic", "torch.distributed.fsdp", "torch.utils.tensorboard",
     "torchvision", "transformers",
-    "undiffuse.data", "undiffuse.evaluation", "undiffuse.networks.discriminator", "undiffuse.networks.perceptual",
+    "undiffuse.data.dataset", "undiffuse.data.latents", "undiffuse.data.layouts", "undiffuse.data.render",
+    "undiffuse.evaluation", "undiffuse.networks.discriminator", "undiffuse.networks.perceptual",
     "undiffuse.training",
 }  # fmt: skip
 

@@ -10,11 +10,13 @@ from undiffuse.checkpoints.folder import SPEC
 from undiffuse.checkpoints.hub import fetch_from_hub, is_hub_id
 from undiffuse.checkpoints.native import load_codec_folder, load_model_folder, save_model_folder
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
+from undiffuse.model.build import build_codec
 from undiffuse.model.codec import Codec
 from undiffuse.model.latent_diffusion import LatentDiffusion
-from undiffuse.model.spec import CodecSpec
+from undiffuse.model.spec import CodecSpec, IdentitySpec
 
 DEFAULT = "default"
+PIXELS = "pixels"  # names the codec that is none
 
 
 def default_folder() -> Path:
@@ -71,11 +73,14 @@ def load_model(source: str | Path | None = None) -> LatentDiffusion:
 
 
 def load_codec(source: str | Path | None = None) -> tuple[Codec, CodecSpec]:
-    """Only the autoencoder of a model, or of a stage-one run, with its spec.
+    """Only the autoencoder of a model, or of a stage-one run, with its spec; "pixels" is none, for diffusion on pixels.
 
     Raises:
         CheckpointError: as `load_model`.
     """
+    if source == PIXELS:
+        spec = CodecSpec(autoencoder=IdentitySpec())
+        return build_codec(spec), spec
     codec, spec = load_codec_folder(find_folder(source))
     codec.eval().requires_grad_(False)
     return codec, spec

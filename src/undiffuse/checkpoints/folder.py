@@ -12,7 +12,8 @@ from undiffuse.core.errors import CheckpointError, explain
 
 SPEC = "spec.json"
 CARD = "README.md"
-OURS = (SPEC, "tokenizer.json", "autoencoder.safetensors", "denoiser.safetensors", "conditioner.safetensors")
+PARTS = ("autoencoder", "denoiser", "conditioner", "preview")
+OURS = (SPEC, "tokenizer.json", *(f"{part}.safetensors" for part in PARTS))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Our own folder layout: `spec.json`, one `.safetensors` file a part, `tokenizer.json`, `README.md`.
 
-A model folder holds autoencoder, denoiser and conditioner; a codec folder only the autoencoder. Nothing in it
-is executed and no Python path is named.
+A model folder holds autoencoder, denoiser and conditioner; a codec folder only the autoencoder. Both may hold a
+decoder for previews. Nothing in them is executed and no Python path is named.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Any
 
 from undiffuse.checkpoints.folder import CARD, SPEC, replacing
 from undiffuse.checkpoints.tensors import load_into, save_tensors
-from undiffuse.conditioners.text import TextConditioner
+from undiffuse.conditioners.text import TextConditioner, TextSpec
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 from undiffuse.core.spec import pick
 from undiffuse.model.build import build_codec, build_model
 from undiffuse.model.codec import Codec
 from undiffuse.model.latent_diffusion import LatentDiffusion
-from undiffuse.model.spec import CodecSpec, ModelSpec, TextSpec
-from undiffuse.networks.autoencoder import Autoencoder
+from undiffuse.model.spec import CodecSpec, ModelSpec
+from undiffuse.networks.autoencoder import Coder
 from undiffuse.networks.text.wordpiece import load_wordpiece
+from undiffuse.networks.tiny_decoder import TinyDecoder
 
 TOKENIZER = "tokenizer.json"
 MODEL_FORMAT = "undiffuse-model/1"
@@ -48,7 +49,7 @@ def read_spec(folder: Path) -> dict[str, Any]:
     return raw
 
 
-def save_codec(autoencoder: Autoencoder, spec: CodecSpec, folder: Path) -> None:
+def save_codec(autoencoder: Coder, spec: CodecSpec, folder: Path, previewer: TinyDecoder | None = None) -> None:
     """Write an autoencoder with the normalisation of its latents; the folder appears whole or not at all.
 
     Raises:
@@ -57,6 +58,8 @@ def save_codec(autoencoder: Autoencoder, spec: CodecSpec, folder: Path) -> None:
     with replacing(folder) as fresh:
         _write_json(fresh / SPEC, {"format": CODEC_FORMAT, **spec.model_dump(mode="json", exclude_none=True)})
         save_tensors(autoencoder.state_dict(), fresh / "autoencoder.safetensors")
+        if previewer is not None:
+            save_tensors(previewer.state_dict(), fresh / "preview.safetensors")
 
 
 def load_codec_folder(folder: Path) -> tuple[Codec, CodecSpec]:
@@ -72,6 +75,8 @@ def load_codec_folder(folder: Path) -> tuple[Codec, CodecSpec]:
         spec = CodecSpec.parse({k: v for k, v in raw.items() if k != "format"}, where=str(folder / SPEC))
     codec = build_codec(spec)
     load_into(codec.autoencoder, folder / "autoencoder.safetensors")
+    if codec.previewer is not None:
+        load_into(codec.previewer, folder / "preview.safetensors")
     return codec, spec
 
 

@@ -15,21 +15,33 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 @app.command()
 def build(
-    name: Annotated[str, typer.Argument(help="Which one: emoji.")],
+    name: Annotated[str, typer.Argument(help="Which one: emoji, or scenes composed from it.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the data set; data/NAME when left out.")] = None,
     size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 128,
-    skins: Annotated[bool, typer.Option("--skins", help="Also draw the skin-tone variants.")] = False,
+    skins: Annotated[bool, typer.Option("--skins", help="emoji: also draw the skin-tone variants.")] = False,
+    source: Annotated[Path, typer.Option("--from", help="scenes: folder of the emoji data set.")] = Path("data/emoji"),
+    count: Annotated[int, typer.Option(help="scenes: how many.", min=1)] = 8000,
+    seed: Annotated[int, typer.Option(help="scenes: another seed gives other scenes.")] = 0,
     json: Json = False,
 ) -> None:
-    """Build a data set from openly licensed pictures."""
+    """Build a data set from openly licensed pictures.
+
+    emoji: about 1,460 things in eight styles, as cut-outs with captions. scenes: one to four of these things on a ground
+    under a sky, with captions that tell what stands where, a semantic map and boxes for every picture.
+    """
     from undiffuse.core.errors import UsageError, explain
     from undiffuse.data.emoji.build import build_emoji
+    from undiffuse.data.scenes.build import build_scenes
 
-    if name != "emoji":
-        raise UsageError(explain(f"unknown data set {name!r}", "there is: emoji"))
+    if name not in ("emoji", "scenes"):
+        raise UsageError(explain(f"unknown data set {name!r}", "there are: emoji, scenes"))
     console = Console(json)
-    with console.progress("drawing") as bar:
-        report = build_emoji(out or Path("data") / name, size=size, skins=skins, progress=bar)
+    out = out or Path("data") / name
+    with console.progress("drawing" if name == "emoji" else "composing") as bar:
+        if name == "emoji":
+            report = build_emoji(out, size=size, skins=skins, progress=bar)
+        else:
+            report = build_scenes(out, source, count=count, size=size, seed=seed, progress=bar)
     for line in report.lines():
         console.say(line)
     console.result(report.to_dict())

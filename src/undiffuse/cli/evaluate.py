@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
     from undiffuse.data.dataset import Dataset, Split
     from undiffuse.data.records import Problem
+    from undiffuse.evaluation.health import AutoencoderHealth
     from undiffuse.evaluation.prompts import Prompt
     from undiffuse.evaluation.report import Report
     from undiffuse.generation.generator import Generator
     from undiffuse.generation.request import Request
 
 EMOJI = Path("data/emoji")
+SCENES = Path("data/scenes")
+BUILT = {EMOJI: "emoji", SCENES: "scenes"}  # sets that 'undiffuse data build' makes
 CODEC_SIZE = 128  # an autoencoder alone has no size of its own
 SHEET_COLUMNS = 8
 SHEET_EACH = 16  # pictures of each kind on a sheet
@@ -60,8 +63,7 @@ def prompts(
 
     console = Console(json)
     base = Request(steps=steps, seed=0, **({} if guidance is None else {"guidance": guidance}))
-    if sheet is not None and sheet.suffix.lower() not in SHEET_SUFFIXES:
-        raise UsageError(explain(f"--sheet {sheet}", f"allowed are {', '.join(SHEET_SUFFIXES)}", "for instance sheet.png"))
+    _check_sheet(sheet)
     dataset = _open(data, "all")
     draw = Generator(load_model(model), device=device, precision=precision, batch=batch, tell=console.remark)
     draw.model.conditioner.require(["caption"])
@@ -97,11 +99,16 @@ def autoencoder(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """How faithfully does the autoencoder of a model, or of an autoencoder run, give validation pictures back? In fp32."""
+    """How faithfully does an autoencoder give validation pictures back, and may a denoiser be trained on its latents? In fp32.
+
+    Of a model, or of an autoencoder run.
+    """
     from undiffuse.checkpoints.api import find_folder, load_codec
     from undiffuse.checkpoints.native import read_spec
     from undiffuse.core.devices import choose_device
     from undiffuse.evaluation.features import load_extractor
+    from undiffuse.evaluation.health import AutoencoderHealth, judge
+    from undiffuse.evaluation.latents import LatentRecorder
     from undiffuse.evaluation.reconstruction import evaluate_autoencoder
 
     console = Console(json)
@@ -111,13 +118,13 @@ def autoencoder(
         console.remark(f"{data} has no validation split: all {len(dataset)} pictures are used, also those of the training")
     chosen = choose_device(device)
     codec, _ = load_codec(model)
-    codec.to(chosen)
+    recorder = LatentRecorder(codec.to(chosen))
     extractor = load_extractor(chosen)
     skipped: list[Problem] = []
     with console.progress("evaluating") as bar:
         report = evaluate_autoencoder(
             dataset,
-            lambda pixels: codec(pixels.to(chosen)),
+            lambda pixels: recorder(pixels.to(chosen)),
             extractor,
             size=size or read_spec(find_folder(model)).get("size", CODEC_SIZE),
             count=count,
@@ -126,7 +133,70 @@ def autoencoder(
             progress=bar,
             skip=skipped.append,
         )
-    _tell(report, [*dataset.problems, *skipped], console)
+    latents = recorder.report()
+    _tell(AutoencoderHealth(report, latents, judge(report, latents)), [*dataset.problems, *skipped], console)
+
+
+@app.command()
+def contexts(
+    model: Model = None,
+    data: Data = SCENES,
+    count: Annotated[int, typer.Option(help="Validation pictures for each kind of context, at most.", min=1)] = 200,
+    steps: Annotated[int, typer.Option(help="1 to 1000.")] = 20,
+    guidance: Annotated[float | None, typer.Option(help="Strength of what is said; 1 is off.")] = None,
+    seed: Seed = 0,
+    batch: Batch = 8,
+    sheet: Annotated[Path | None, typer.Option(help="Picture file: what was given, drawn, and the originals.")] = None,
+    device: Device = None,
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Does the model do what masks, maps, small pictures, class labels and boxes say? Measures those that it learned."""
+    from undiffuse.checkpoints.api import load_model
+    from undiffuse.evaluation.contexts.bench import Bench
+    from undiffuse.evaluation.contexts.measure import evaluate_contexts
+    from undiffuse.evaluation.contexts.sheet import context_sheet
+    from undiffuse.evaluation.features import load_extractor
+    from undiffuse.generation.generator import Generator
+    from undiffuse.generation.request import Request
+
+    console = Console(json)
+    base = Request(steps=steps, seed=0, **({} if guidance is None else {"guidance": guidance}))
+    _check_sheet(sheet)
+    dataset = _open(data, "all")
+    draw = Generator(load_model(model), device=device, precision=precision, batch=batch, tell=console.remark)
+    side, conditioner = draw.model.spec.size, draw.model.conditioner
+    skipped: list[Problem] = []
+    with console.progress("evaluating") as bar:
+        bench = Bench(
+            dataset,
+            lambda asked: _drawn(draw, [base.replace(**{"width": side, "height": side, **said}) for said in asked]),
+            load_extractor(draw.device),
+            size=side,
+            words="caption" in conditioner.fields,
+            count=count,
+            seed=seed,
+            batch=batch,
+            tell=bar,
+            skip=skipped.append,
+        )
+        report, shown = evaluate_contexts(conditioner, bench)
+    for name, reason in report.left_out.items():
+        console.remark(f"{name} is left out: {reason}")
+    _tell(report, [*dataset.problems, *dict.fromkeys(skipped)], console)
+    if sheet is not None:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        context_sheet(shown).save(sheet)
+        console.say(f"{sheet}: from the top, {', '.join(shown)}; of each what was given, what was drawn, and the originals")
+
+
+def _drawn(draw: Generator, requests: Sequence[Request]) -> Tensor:
+    """One picture for each request, (B, 3, H, W) in [-1, 1]."""
+    import torch
+
+    from undiffuse.core.pictures import to_pixels
+
+    return torch.stack([to_pixels(result.images[0]) for result in draw.many(requests)])
 
 
 class _Drawing:
@@ -164,16 +234,21 @@ class _Drawing:
         grid_image(places, SHEET_COLUMNS).save(path)
 
 
+def _check_sheet(sheet: Path | None) -> None:
+    if sheet is not None and sheet.suffix.lower() not in SHEET_SUFFIXES:
+        raise UsageError(explain(f"--sheet {sheet}", f"allowed are {', '.join(SHEET_SUFFIXES)}", "for instance sheet.png"))
+
+
 def _open(data: Path, split: Split) -> Dataset:
     from undiffuse.data.dataset import open_dataset
 
-    if data == EMOJI and not data.exists():
-        remedy = "'undiffuse data build emoji' makes it, --data names another"
+    if data in BUILT and not data.exists():
+        remedy = f"'undiffuse data build {BUILT[data]}' makes it, --data names another"
         raise DataError(explain(f"{data} is not there", "figures are measured on a data set", remedy))
     return open_dataset(data, split)
 
 
-def _tell(report: Report, problems: list[Problem], console: Console) -> None:
+def _tell(report: Report | AutoencoderHealth, problems: list[Problem], console: Console) -> None:
     if problems:
         named = "; ".join(f"{problem.name}: {problem.reason}" for problem in problems[:NAMED])
         more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""

@@ -28,6 +28,9 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "generate": Entry("undiffuse.cli.generate", "Turn words into pictures."),
+    "inpaint": Entry("undiffuse.cli.inpaint", "Make the masked part of a picture anew."),
+    "paint": Entry("undiffuse.cli.paint", "Turn a painted map into a picture."),
+    "upscale": Entry("undiffuse.cli.upscale", "Enlarge a small picture."),
     "train": Entry("undiffuse.cli.train", "Train a model by a recipe, or go on with a run."),
     "data": Entry("undiffuse.cli.data", "Build and check data sets.", has_children=True),
     "evaluate": Entry("undiffuse.cli.evaluate", "Measure a model.", has_children=True),

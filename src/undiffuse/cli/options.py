@@ -7,8 +7,28 @@ from typing import Annotated
 
 import typer
 
+AT_ONCE = 4
+
 Model = Annotated[str | None, typer.Option(help="Model folder or training run; the embedded model when left out.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
+
+Negative = Annotated[str | None, typer.Option(help="What to steer away from.")]
+Label = Annotated[str | None, typer.Option(help="A class name, for models that learned classes.")]
+Steps = Annotated[int | None, typer.Option(help="1 to 1000.")]
+Guidance = Annotated[float | None, typer.Option(help="Strength of the words; 1 is off.")]
+Scale = Annotated[
+    list[str] | None, typer.Option(help="Strength of one kind of context, for instance map=2; --guidance of the others.")
+]
+Box = Annotated[list[str] | None, typer.Option(help="What stands where: left,top,right,bottom,label; sides 0 to 1.")]
+Solver = Annotated[str | None, typer.Option(help='Any spelling: dpmpp_2m, "Euler a", "DPM++ 2M Karras".')]
+Spacing = Annotated[str | None, typer.Option(help="trailing, leading, linspace, karras, exponential.")]
+Seed = Annotated[int | None, typer.Option(help="Of the first picture; -1 is random.")]
+Count = Annotated[int | None, typer.Option(help="Pictures a prompt, with seeds SEED, SEED + 1, ...")]
+Size = Annotated[str | None, typer.Option(help="128 or 192x128; the model's own when left out.")]
+Strength = Annotated[float | None, typer.Option(help="How far to leave what is there, 0 to 1.")]
+Fill = Annotated[str | None, typer.Option(help="learned, or with any model known, repaint; learned if the model did.")]
+Grid = Annotated[bool, typer.Option("--grid", help="Also write all pictures as one sheet.")]
+Batch = Annotated[int | None, typer.Option(help=f"Pictures at once, at most; {AT_ONCE} when left out.", min=1)]

@@ -149,9 +149,10 @@ def _tell(recipe: Recipe, folder: Path, model: Path, values: dict[str, float], c
 def _next(recipe: Recipe, model: Path) -> str:
     from undiffuse.checkpoints.native import read_spec
 
-    if recipe.objective.kind == "autoencoder":
+    spec = read_spec(model)
+    if "denoiser" not in spec:
         return f"undiffuse train DIFFUSION_RECIPE --set objective.codec={model}"
-    parts: list[dict[str, Any]] = read_spec(model).get("conditioners", [])
+    parts: list[dict[str, Any]] = spec.get("conditioners", [])
     classes = [name for part in parts if part["kind"] == "label" for name in part["classes"]]
     if classes and not any(part["kind"] == "text" for part in parts):
         words = f"--label {shlex.quote(classes[0])}"
@@ -164,6 +165,8 @@ def _prompt(recipe: Recipe, folder: Path) -> str:
     """Something that the model has learned a word for, if there is anything."""
     from undiffuse.data.latents import LatentCache
 
-    if recipe.objective.kind == "diffusion" and recipe.objective.preview_prompts:
+    if recipe.objective.kind != "diffusion":
+        return "PROMPT"  # the run has seen no captions
+    if recipe.objective.preview_prompts:
         return recipe.objective.preview_prompts[0]
     return next((caption for row in LatentCache(folder / "latents").captions for caption in row if caption), "")

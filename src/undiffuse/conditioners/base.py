@@ -1,39 +1,142 @@
-"""`ConditionerPart`: from raw fields of a row (caption, label, ...) to some slots of a `Conditioning`."""
+"""`ConditionerPart`: from raw fields of a row (caption, label, mask, ...) to some slots of a `Conditioning`.
+
+What steers a picture goes through three hands, and a part may take a hand in each:
+
+    what was said, or shown of an example   given    {"layout": class indices (H, W)}
+    `read`, once a picture                  reading  {"layout": class indices (H, W)}, or latents, or features
+    `forward`, every time it is needed      slots    Conditioning(spatial=(B, K, h, w))
+
+In training nobody says anything: `show` makes up what a user could have said of an example (it draws a mask,
+shrinks the picture), readings are kept with the latents, and `vary` may change them at every step.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
+import numpy as np
 import torch
-from torch import nn
+from pydantic import Field
+from tokenizers import Tokenizer
+from torch import Tensor, nn
 
 from undiffuse.core.conditioning import Conditioning
+from undiffuse.core.spec import Spec
+from undiffuse.data.records import Example
 
 Fields = Mapping[str, Any]
+Size = tuple[int, int]
+"""Height and width of a latent."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a part's sizes follow from: the codec's latents, the words of a data set, the tokens of the other parts."""
+
+    channels: int
+    factor: int
+    labels: tuple[str, ...] = ()
+    map_classes: tuple[str, ...] = ()
+    box_labels: tuple[str, ...] = ()
+    token_width: int | None = None
+
+
+@dataclass(frozen=True)
+class Sight:
+    """The frozen nets that parts look at pictures through.
+
+    `encode` takes pixels (B, 3, H, W) to normalised latents (B, C, h, w), `describe` to one feature vector each
+    (B, D); `size` is the height and width in pixels of the picture that is steered.
+    """
+
+    encode: Callable[[Tensor], Tensor]
+    describe: Callable[[Tensor], Tensor]
+    size: Size
+
+
+class Routes(NamedTuple):
+    """Features of a token, features of the vector, channels of the map; 0 for a slot that stays empty."""
+
+    tokens: int = 0
+    vector: int = 0
+    spatial: int = 0
+
+
+class PartSpec(Spec):
+    """Sizes of a part, and how often it was left out in training, so that guidance has something to compare with.
+
+    What follows from the autoencoder or the data set may be left out of a recipe; `fitted` fills it in.
+    """
+
+    kind: Any  # every kind narrows it to a literal of its own
+    drop: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    def routes(self) -> Routes:
+        """Widths of what the part delivers on each route."""
+        raise NotImplementedError
+
+    def fitted(self, surroundings: Surroundings) -> Self:
+        """The spec with everything filled in that follows from where it is used.
+
+        Raises:
+            SpecError: when the surroundings lack what the part needs.
+        """
+        return self
+
+    def build(self, tokenizer: Tokenizer | None) -> ConditionerPart:
+        """The part with fresh weights.
+
+        Raises:
+            SpecError: when something is missing.
+        """
+        raise NotImplementedError
 
 
 class ConditionerPart(nn.Module, ABC):
     """One way of steering a model.
 
-    `fields` names what it reads of a row. The widths name what it delivers: features of a token, features
-    of the vector, channels of the map; 0 where it leaves that slot empty. A row without its field, or with
-    None in it, gets the null: what the model learned to take for "nothing was said".
+    `fields` names what a user may say, `readings` what `forward` reads of a row. The widths name what it
+    delivers: features of a token, features of the vector, channels of the map; 0 where it leaves that slot
+    empty. A row without its readings, or with None in them, gets the null: what the model learned to take for
+    "nothing was said". `stored` tells that readings are arrays, to be kept with the latents; `guided` that
+    guidance leaves the part out of what it steers away from.
     """
 
-    fields: tuple[str, ...] = ()
+    fields: ClassVar[tuple[str, ...]] = ()
+    readings: ClassVar[tuple[str, ...]] = ()
+    stored: ClassVar[bool] = True
+    guided: ClassVar[bool] = True
     token_width: int = 0
     vector_width: int = 0
     spatial_channels: int = 0
 
     @abstractmethod
-    def forward(self, rows: Sequence[Fields]) -> Conditioning:
-        """The conditioning of these rows, on the device of the part."""
+    def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
+        """The conditioning of these rows on the device of the part, maps in the latent's `size`."""
 
-    def null(self, count: int) -> Conditioning:
+    def null(self, count: int, size: Size | None = None) -> Conditioning:
         """The conditioning of `count` rows that say nothing."""
-        return self(({},) * count)
+        return self(({},) * count, size)
+
+    def show(self, example: Example, rng: np.random.Generator) -> dict[str, Any]:
+        """What a user could have said of this example; fields of the same name by default."""
+        told = {"caption": example.caption, "label": example.label, **example.fields}
+        return {name: told.get(name) for name in self.fields}
+
+    def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
+        """Readings of what was given, row by row; {} where nothing was. The same as given by default.
+
+        Raises:
+            DataError: when what was given is of no use.
+        """
+        return [{name: row[name] for name in self.readings if row.get(name) is not None} for row in given]
+
+    def vary(self, row: Fields, rng: np.random.Generator) -> Fields:
+        """The readings of one training step; the same at every step by default."""
+        return row
 
     @property
     def device(self) -> torch.device:

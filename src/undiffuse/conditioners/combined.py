@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from undiffuse.conditioners.base import ConditionerPart, Fields
+from undiffuse.conditioners.base import ConditionerPart, Fields, Sight, Size
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 
@@ -48,21 +49,34 @@ class Conditioner(nn.Module):
         """Channels of the joined map; 0 without one."""
         return sum(part.spatial_channels for part in self.parts)
 
-    def forward(self, rows: Sequence[Fields]) -> Conditioning:
-        """The conditioning of these rows; fields that no part reads are passed over."""
-        return merge([part(rows) for part in self.parts])
+    def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
+        """The conditioning of these rows; readings that no part knows are passed over.
 
-    def null(self, count: int) -> Conditioning:
+        Args:
+            rows: readings, as the parts' `read` gives them.
+            size: height and width of the latent, which maps of rows that have none need.
+        """
+        return merge([part(rows, size) for part in self.parts])
+
+    def null(self, count: int, size: Size | None = None) -> Conditioning:
         """The conditioning of `count` rows that say nothing."""
-        return merge([part.null(count) for part in self.parts])
+        return merge([part.null(count, size) for part in self.parts])
 
-    def drop(self, cond: Conditioning, keep: Tensor) -> Conditioning:
-        """Replace the rows where `keep` (B,) is false by the null: dropout for classifier-free guidance."""
-        slots = cond.slots().values()
-        like = next((value for value in slots if value.is_floating_point()), None)
-        if like is None:
-            return cond
-        return cond.where(keep, self.null(1).to(like.device, like.dtype))  # one null row broadcasts over the batch
+    def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
+        """Readings of everything that was given, row by row.
+
+        Raises:
+            DataError: when something given is of no use.
+        """
+        by_part = [part.read(given, sight) for part in self.parts]
+        return [{name: value for row in rows for name, value in row.items()} for rows in zip(*by_part, strict=True)] or [
+            {} for _ in given
+        ]
+
+    def without(self, row: Fields, parts: Iterable[ConditionerPart]) -> dict[str, Any]:
+        """A row of readings that says nothing to these parts: dropout, and what guidance steers away from."""
+        silent = {name for part in parts for name in part.readings}
+        return {name: value for name, value in row.items() if name not in silent}
 
     def require(self, fields: Iterable[str]) -> None:
         """Check that the model reads these fields.

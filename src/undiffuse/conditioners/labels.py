@@ -4,17 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import torch
+from pydantic import Field
+from tokenizers import Tokenizer
 from torch import nn
 
-from undiffuse.conditioners.base import ConditionerPart, Fields
+from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Size, Surroundings
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 
 ROUTES = ("vector", "tokens")
+CLASSES_NEEDED = "class sub-folders or a 'label' field are needed"
 SHOWN = 5  # labels named in a message
+
+
+class LabelSpec(PartSpec):
+    """Class names through a learned table; the names are those of the data set, the width of tokens that of the others."""
+
+    kind: Literal["label"] = "label"
+    classes: tuple[str, ...] = ()
+    width: Annotated[int, Field(ge=1)] = 128
+    route: Literal["vector", "tokens"] = "vector"
+
+    def routes(self) -> Routes:
+        """The width, on the route that was chosen."""
+        return Routes(tokens=self.width) if self.route == "tokens" else Routes(vector=self.width)
+
+    def fitted(self, surroundings: Surroundings) -> Self:
+        """With the classes of the data set.
+
+        Raises:
+            SpecError: when it has none.
+        """
+        if not (self.classes or surroundings.labels):
+            raise SpecError(explain("a conditioner of kind 'label', but the data set names no classes", CLASSES_NEEDED))
+        width = surroundings.token_width if self.route == "tokens" else None
+        return self.model_copy(update={"classes": self.classes or surroundings.labels, "width": width or self.width})
+
+    def build(self, tokenizer: Tokenizer | None) -> LabelConditioner:
+        """The part with a fresh table."""
+        return LabelConditioner(self.classes, self.width, route=self.route)
 
 
 class LabelConditioner(ConditionerPart):
@@ -30,6 +61,8 @@ class LabelConditioner(ConditionerPart):
     """
 
     fields = ("label",)
+    readings = ("label",)
+    stored = False
 
     def __init__(self, classes: Sequence[str], width: int, route: Literal["vector", "tokens"] = "vector") -> None:
         super().__init__()
@@ -45,7 +78,7 @@ class LabelConditioner(ConditionerPart):
         self.token_width = width if route == "tokens" else 0
         self.vector_width = width if route == "vector" else 0
 
-    def forward(self, rows: Sequence[Fields]) -> Conditioning:
+    def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
         """The vector (B, D) or the single token (B, 1, D) of each row's label.
 
         Raises:

@@ -4,19 +4,63 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from undiffuse.conditioners.base import ConditionerPart, Fields
+from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Size
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
+from undiffuse.core.spec import Spec
 from undiffuse.networks.text.bert import BertEncoder
 from undiffuse.networks.text.wordpiece import Tokens, encode
 
 REMEMBERED = 1024  # prompts; at 24 x 384 float32 a prompt takes 38 kB
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class BertSpec(Spec):
+    """Sizes of a BERT-family text encoder; the defaults are all-MiniLM-L6-v2's."""
+
+    vocabulary: Positive = 30522
+    width: Positive = 384
+    layers: Positive = 6
+    heads: Positive = 12
+    hidden: Positive = 1536
+    positions: Positive = 512
+
+
+class TextSpec(PartSpec):
+    """Captions through a frozen text encoder: token states for cross-attention, their mean as a vector.
+
+    `source` names where training takes the encoder from: "minilm" (the whole all-MiniLM-L6-v2, of whose
+    vocabulary `rows` rows are kept), "default" (the embedded model's), a run, or a model folder.
+    """
+
+    kind: Literal["text"] = "text"
+    encoder: BertSpec = BertSpec()
+    length: Positive = 24
+    pooled: bool = True
+    source: str | None = None
+    rows: Positive | None = None
+
+    def routes(self) -> Routes:
+        """Tokens of the encoder's width, and their mean."""
+        return Routes(tokens=self.encoder.width, vector=self.encoder.width if self.pooled else 0)
+
+    def build(self, tokenizer: Tokenizer | None) -> TextConditioner:
+        """The part with a fresh encoder.
+
+        Raises:
+            SpecError: without a tokenizer.
+        """
+        if tokenizer is None:
+            raise SpecError(explain("a text conditioner without a tokenizer", "it needs tokenizer.json beside its weights"))
+        return TextConditioner(tokenizer, BertEncoder(**self.encoder.model_dump()), length=self.length, pooled=self.pooled)
 
 
 class TextConditioner(ConditionerPart):
@@ -38,6 +82,8 @@ class TextConditioner(ConditionerPart):
     """
 
     fields = ("caption",)
+    readings = ("caption",)
+    stored = False
 
     def __init__(
         self, tokenizer: Tokenizer, encoder: BertEncoder, length: int = 24, frozen: bool = True, pooled: bool = True
@@ -60,7 +106,7 @@ class TextConditioner(ConditionerPart):
         if frozen:
             encoder.requires_grad_(False)
 
-    def forward(self, rows: Sequence[Fields]) -> Conditioning:
+    def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
         """Tokens (B, N, D), their mask (B, N) and, when pooled, a vector (B, D)."""
         captions = [row.get("caption") or "" for row in rows]
         if self.frozen:

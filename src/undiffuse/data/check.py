@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from undiffuse.core.errors import DataError
+from undiffuse.data.check_annotations import Annotations
 from undiffuse.data.dataset import Dataset, open_dataset
 from undiffuse.data.decoding import decode
 from undiffuse.data.records import Problem, Progress, Row
@@ -34,6 +35,10 @@ class Report:
     readable: int = 0
     splits: dict[str, int] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
+    maps: int = 0
+    map_classes: dict[str, int] = field(default_factory=dict)
+    boxes: int = 0
+    box_labels: dict[str, int] = field(default_factory=dict)
     shorter_sides: dict[str, int] = field(default_factory=dict)
     smaller_than_size: int = 0
     cutouts: int = 0
@@ -56,6 +61,10 @@ class Report:
             _counts("split", self.splits),
             _counts("class", self.classes),
             _counts("shorter side", self.shorter_sides),
+            f"semantic maps: {self.maps}" if self.maps else "",
+            _counts("class in maps", self.map_classes),
+            f"boxes: {self.boxes}" if self.boxes else "",
+            _counts("label of boxes", self.box_labels),
             f"cut-outs with transparency: {self.cutouts}" if self.cutouts else "",
             f"without a caption: {self.captions_missing}" if self.captions_missing else "",
             f"with a caption that another picture has too: {self.captions_repeated}" if self.captions_repeated else "",
@@ -77,6 +86,7 @@ def check_dataset(path: str | Path, size: int = 128, progress: Progress | None =
     dataset = open_dataset(path, "all")
     report = Report(str(path), dataset.layout, size, listed=len(dataset), problems=list(dataset.problems))
     same: dict[str, list[str]] = {}
+    annotations = Annotations()
     sides: list[int] = []
     rows: list[Row] = []
     for index, row in enumerate(dataset.rows):
@@ -88,10 +98,12 @@ def check_dataset(path: str | Path, size: int = 128, progress: Progress | None =
             sides.append(min(picture.size))
             report.cutouts += picture.mode == "RGBA"
             same.setdefault(_digest(picture), []).append(row.key)
+            annotations.look_at(dataset, index, picture.size)
     report.readable = len(rows)
     report.duplicates = [keys for keys in same.values() if len(keys) > 1]
     _count_sides(report, sides)
     _count_rows(report, rows)
+    _count_annotations(report, annotations, dataset.map_classes)
     report.advice = _advice(report)
     return report
 
@@ -136,6 +148,14 @@ def _count_rows(report: Report, rows: list[Row]) -> None:
     report.longest_caption = max(captions, key=lambda caption: len(caption.split()), default="")
 
 
+def _count_annotations(report: Report, annotations: Annotations, names: list[str]) -> None:
+    report.maps, report.boxes = annotations.maps, annotations.boxes
+    report.map_classes = annotations.map_classes(names)
+    report.box_labels = dict(annotations.labels.most_common())
+    report.problems += annotations.problems
+    report.remarks += annotations.remarks
+
+
 def _advice(report: Report) -> list[str]:
     """Plain sentences about what may disappoint later."""
     advice = []
@@ -154,6 +174,8 @@ def _advice(report: Report) -> list[str]:
         advice.append(f"{len(few)} classes have fewer than {FEW_PER_CLASS} pictures: {', '.join(few[:NAMED])}.")
     if (words := len(report.longest_caption.split())) > LONG_CAPTION:
         advice.append(f"The longest caption has {words} words; text encoders read about {LONG_CAPTION}.")
+    if 0 < report.maps < report.readable:
+        advice.append(f"{report.readable - report.maps} pictures have no map; what they show where cannot be learnt from them.")
     if not report.splits.get("val"):
         advice.append("There are no validation pictures; nothing can be measured on unseen ones.")
     return advice

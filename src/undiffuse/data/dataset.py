@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -10,11 +10,13 @@ from PIL import Image
 
 from undiffuse.core.errors import DataError, UsageError, explain
 from undiffuse.core.random import stream_seed
+from undiffuse.data.annotations import decode_map, unsaid_beyond
 from undiffuse.data.decoding import decode
 from undiffuse.data.layouts.folders import read_folder
 from undiffuse.data.layouts.found import Found, json_object
 from undiffuse.data.layouts.listed import read_list
-from undiffuse.data.layouts.shards import read_built, read_tars
+from undiffuse.data.layouts.map_classes import name_classes
+from undiffuse.data.layouts.shards import names_shards, read_built, read_tars
 from undiffuse.data.places import Place
 from undiffuse.data.records import Problem, Row
 
@@ -23,20 +25,29 @@ HELD_OUT_SHARE = 0.05
 
 
 class Pictures(Protocol):
-    """What rendering needs: rows, and the picture of each. Data sets and picture stores both have it."""
+    """What rendering needs: rows, and the picture of each, with its semantic map if it has one.
+
+    Data sets and picture stores both have it.
+    """
 
     @property
     def rows(self) -> list[Row]: ...
 
+    @property
+    def map_classes(self) -> list[str]: ...
+
     def read(self, index: int) -> Image.Image: ...
+
+    def read_map(self, index: int) -> Image.Image | None: ...
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Pictures on disk: `rows[i]` says what picture i shows, `read(i)` decodes it.
 
-    `classes` are the labels of the whole set, sorted, the same in every split; `problems` are the files that
-    were left out or needed care when the set was opened.
+    `classes` are the labels of the whole set, sorted, and `map_classes` the classes in its semantic maps, in the
+    order of their indices; both are the same in every split. `problems` are the files that were left out or needed
+    care when the set was opened.
     """
 
     path: Path
@@ -45,6 +56,8 @@ class Dataset:
     places: list[Place]
     classes: list[str]
     problems: list[Problem]
+    map_classes: list[str] = field(default_factory=list)
+    maps: list[Place | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -58,10 +71,23 @@ class Dataset:
         place = self.places[index]
         return decode(place.read(), place.name).image
 
+    def read_map(self, index: int) -> Image.Image | None:
+        """The semantic map of picture `index`, one class index a pixel in mode L, 255 where nothing is said; or None.
+
+        Indices that name no class become 255.
+
+        Raises:
+            DataError: the file is missing, damaged or no map; the message names it.
+        """
+        place = self.maps[index] if self.maps else None
+        if place is None:
+            return None
+        return unsaid_beyond(decode_map(place.read(), place.name), len(self.map_classes))
+
 
 def open_dataset(path: str | Path, split: Split = "all") -> Dataset:
     """Open a data set: our built form, a folder with .txt captions, metadata.jsonl or captions.jsonl, class
-    sub-folders, a bare folder of pictures, or WebDataset tars.
+    sub-folders, a bare folder of pictures, or WebDataset tars. Semantic maps and boxes come along where there are any.
 
     A set that names no split is divided by a hash of each key, the same way every time: 5 % for validation.
 
@@ -82,6 +108,7 @@ def open_dataset(path: str | Path, split: Split = "all") -> Dataset:
                 "see the guide on data sets",
             )
         )
+    map_classes = name_classes(found, path if path.is_dir() else path.parent)
     rows = _with_splits(found.rows)
     keep = [index for index, row in enumerate(rows) if split in ("all", row.split)]
     return Dataset(
@@ -91,6 +118,8 @@ def open_dataset(path: str | Path, split: Split = "all") -> Dataset:
         places=[found.places[index] for index in keep],
         classes=sorted({row.label for row in rows if row.label is not None}),
         problems=found.problems,
+        map_classes=map_classes,
+        maps=[found.maps[index] for index in keep],
     )
 
 
@@ -104,7 +133,8 @@ def _read(path: Path) -> tuple[str, Found]:
     _refuse_unfinished(path)
     lists = [table for name in ("metadata.jsonl", "captions.jsonl") if (table := path / name).is_file()]
     tars = sorted(path.glob("*.tar"))
-    if (path / "captions.jsonl").is_file() and (path / "shards").is_dir():
+    table = path / "captions.jsonl"
+    if table.is_file() and ((path / "shards").is_dir() or (tars and names_shards(table))):
         return "built", read_built(path)
     if lists:
         return lists[0].name, read_list(lists[0])

@@ -24,20 +24,20 @@ class Decoded:
     remarks: tuple[str, ...] = ()
 
 
-def decode(data: bytes, name: str) -> Decoded:
+def decode(data: bytes, name: str, smallest: int = SMALLEST_SIDE) -> Decoded:
     """Decode a picture by its content, whatever its extension says.
 
     The first frame of an animation is taken, EXIF rotation is applied, 16-bit samples are scaled to 8 bits,
     transparency is kept as RGBA.
 
     Raises:
-        DataError: empty, damaged, of an unknown format, smaller than 16 pixels, or unreasonably large.
+        DataError: empty, damaged, of an unknown format, with a side below `smallest`, or unreasonably large.
     """
     if not data:
         raise _refusal(name, "is empty (0 bytes)", "a picture file is needed")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        _check_size(image.size, name)
+        _check_size(image.size, name, smallest)
         remarks = [remark for remark in (_animation(image), _depth(image)) if remark]
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -54,12 +54,12 @@ def decode(data: bytes, name: str) -> Decoded:
         raise _refusal(name, f"is damaged ({error})", "the whole picture must be readable", "replace or delete it") from None
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
+def _check_size(size: tuple[int, int], name: str, smallest: int) -> None:
     width, height = size
     if width * height > MOST_PIXELS:
         raise _refusal(name, f"is {width} x {height} pixels", f"at most {MOST_PIXELS:,} pixels are read", "shrink it")
-    if min(size) < SMALLEST_SIDE:
-        raise _refusal(name, f"is {width} x {height} pixels", f"the smaller side must be at least {SMALLEST_SIDE}")
+    if min(size) < smallest:
+        raise _refusal(name, f"is {width} x {height} pixels", f"the smaller side must be at least {smallest}")
 
 
 def _animation(image: Image.Image) -> str:

@@ -13,8 +13,10 @@ from pydantic import Field, field_validator
 from undiffuse.core.errors import DataError, explain
 from undiffuse.core.pictures import to_pixels
 from undiffuse.core.spec import Spec
+from undiffuse.data.annotations import is_box
 from undiffuse.data.backgrounds import COLOURS, GRADIENT, Background, draw_background
 from undiffuse.data.captions import CaptionSpec, name_pair, name_thing, write_caption
+from undiffuse.data.crop import Cut
 from undiffuse.data.dataset import Pictures
 from undiffuse.data.records import Example, Row
 
@@ -71,18 +73,20 @@ class RenderSpec(Spec):
 def render(pictures: Pictures, index: int, spec: RenderSpec, rng: np.random.Generator) -> Example:
     """One training example from picture `index`; the same numbers from `rng` give the same example.
 
-    A picture that cannot be read is passed over for the next one that can.
+    A picture that cannot be read is passed over for the next one that can. A whole picture that has a semantic map
+    brings it as `fields["map"]`, uint8 (H, W) with 255 where nothing is said, and its boxes as `fields["boxes"]`,
+    both cropped and mirrored with it; cut-outs bring neither.
 
     Raises:
         DataError: no picture of the set can be read.
     """
     index, picture = read_from(pictures, index)
     row = pictures.rows[index]
-    if rng.random() < spec.flip and may_flip(row):
-        picture = ImageOps.mirror(picture)
+    mirrored = bool(rng.random() < spec.flip and may_flip(row))
     if not is_cutout(picture):
-        whole = fit(picture.convert("RGB"), spec.size, spec.crop, rng)
-        return Example(to_pixels(whole), row.caption, row.label, {**row.fields, "layout": "whole"})
+        return _whole(pictures, index, picture, Cut(spec.size, _centre(spec.crop, rng), mirrored))
+    if mirrored:
+        picture = ImageOps.mirror(picture)
     if _concept(row) and rng.random() < spec.pair:
         partner = _partner(pictures, row, rng)
         if partner is not None:
@@ -118,12 +122,27 @@ def is_cutout(picture: Image.Image) -> bool:
     return picture.mode == "RGBA" and picture.getchannel("A").getextrema() != (255, 255)
 
 
-def fit(picture: Image.Image, size: int, crop: str, rng: np.random.Generator) -> Image.Image:
-    """A square of this size: cut from the centre or from anywhere, or (crop "none") whole, with white borders."""
+def _centre(crop: str, rng: np.random.Generator) -> tuple[float, float] | None:
+    """What a square is cut about: the centre, or any place; None for the whole picture."""
     if crop == "none":
-        return ImageOps.pad(picture, (size, size), Image.Resampling.LANCZOS, color="white")
+        return None
     x, y = rng.random(2) if crop == "random" else (0.5, 0.5)
-    return ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS, centering=(float(x), float(y)))
+    return float(x), float(y)
+
+
+def _whole(pictures: Pictures, index: int, picture: Image.Image, cut: Cut) -> Example:
+    row = pictures.rows[index]
+    fields = {**row.fields, "layout": "whole"}
+    if "boxes" in fields:
+        fields["boxes"] = cut.boxes(filter(is_box, fields["boxes"] or ()), picture.size)
+    try:
+        indices = pictures.read_map(index)
+    except DataError:
+        indices = None  # the picture is still worth seeing; stores remember the problem
+    levels = cut.map(indices, picture.size) if indices is not None else None
+    if levels is not None:
+        fields["map"] = levels
+    return Example(to_pixels(cut.picture(picture)), row.caption, row.label, fields)
 
 
 def _compose_one(picture: Image.Image, row: Row, spec: RenderSpec, rng: np.random.Generator) -> Example:
@@ -158,7 +177,8 @@ def _example(
     """What was composed, with a caption; a picture of which nothing is said stays without one."""
     unsaid = background.name == "white" and rng.random() < spec.captions.unsaid_white
     caption = write_caption(thing, _style(row), "" if unsaid else background.phrase, spec.captions, rng) if thing else ""
-    fields = {**row.fields, **layout, "background": background.name}
+    fields = {name: value for name, value in row.fields.items() if name != "boxes"}
+    fields |= {**layout, "background": background.name}
     return Example(to_pixels(background.canvas), caption, row.label, fields)
 
 

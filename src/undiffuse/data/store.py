@@ -15,7 +15,7 @@ from undiffuse.data.records import Problem, Row
 class PictureStore:
     """Reads like the data set behind it, but keeps what it decoded.
 
-    Pictures whose shorter side exceeds `size` are shrunk to it. Once `budget_bytes` are in use, further
+    Pictures and maps whose shorter side exceeds `size` are shrunk to it. Once `budget_bytes` are in use, further
     pictures are decoded anew every time. `problems` lists the pictures that could not be read. Threads may share it.
     """
 
@@ -24,6 +24,7 @@ class PictureStore:
         self._size = size
         self._left = budget_bytes
         self._kept: dict[int, np.ndarray] = {}
+        self._kept_maps: dict[int, np.ndarray] = {}
         self._failed: dict[int, Problem] = {}
         self._lock = Lock()
 
@@ -31,6 +32,11 @@ class PictureStore:
     def rows(self) -> list[Row]:
         """The rows of the data set behind it."""
         return self._pictures.rows
+
+    @property
+    def map_classes(self) -> list[str]:
+        """The classes in the semantic maps of the data set behind it."""
+        return self._pictures.map_classes
 
     @property
     def problems(self) -> list[Problem]:
@@ -49,22 +55,41 @@ class PictureStore:
         if index in self._kept:
             return Image.fromarray(self._kept[index])
         try:
-            picture = self._shrunk(self._pictures.read(index))
+            picture = self._shrunk(self._pictures.read(index), Image.Resampling.LANCZOS)
         except DataError as error:
             self._failed.setdefault(index, Problem(self.rows[index].key, str(error)))
             raise
-        self._keep(index, np.asarray(picture))
+        self._keep(self._kept, index, np.asarray(picture))
         return picture
 
-    def _shrunk(self, picture: Image.Image) -> Image.Image:
+    def read_map(self, index: int) -> Image.Image | None:
+        """The semantic map of picture `index` in mode L, shrunk by nearest neighbour; None when it has none.
+
+        Raises:
+            DataError: as the data set raises it.
+        """
+        if index in self._kept_maps:
+            return Image.fromarray(self._kept_maps[index])
+        try:
+            indices = self._pictures.read_map(index)
+        except DataError as error:
+            self._failed.setdefault(index, Problem(self.rows[index].key, str(error)))
+            raise
+        if indices is None:
+            return None
+        indices = self._shrunk(indices, Image.Resampling.NEAREST)
+        self._keep(self._kept_maps, index, np.asarray(indices))
+        return indices
+
+    def _shrunk(self, picture: Image.Image, resampling: Image.Resampling) -> Image.Image:
         ratio = self._size / min(picture.size)
         if ratio >= 1:
             return picture
         width, height = (max(1, round(side * ratio)) for side in picture.size)
-        return picture.resize((width, height), Image.Resampling.LANCZOS)
+        return picture.resize((width, height), resampling)
 
-    def _keep(self, index: int, pixels: np.ndarray) -> None:
+    def _keep(self, kept: dict[int, np.ndarray], index: int, pixels: np.ndarray) -> None:
         with self._lock:
-            if index not in self._kept and pixels.nbytes <= self._left:
-                self._kept[index] = pixels
+            if index not in kept and pixels.nbytes <= self._left:
+                kept[index] = pixels
                 self._left -= pixels.nbytes

@@ -1,4 +1,4 @@
-"""Small English: the article that a name takes."""
+"""Small English: the article that a name takes, and its plural."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ SOUNDS_LIKE_A_VOWEL = re.compile(r"([aeiou]|hour|honest|x-)")
 DETAILS = re.compile(
     r",| (?:at|behind|between|facing|from|getting|holding|in|lifting|of|on|showing|to|with|without|wrestling)\b"
 )
+# Plurals that no rule gives.
+IRREGULAR = {
+    "person": "people", "man": "men", "woman": "women", "child": "children", "mouse": "mice", "ox": "oxen", "goose": "geese",
+    "wolf": "wolves", "leaf": "leaves", "fish": "fish", "sheep": "sheep", "deer": "deer", "bison": "bison", "moose": "moose",
+    "shrimp": "shrimp", "squid": "squid", "potato": "potatoes", "tomato": "tomatoes", "mango": "mangoes", "knife": "knives",
+    "merman": "mermen", "aircraft": "aircraft", "loaf": "loaves",
+}  # fmt: skip
+SIBILANTS = ("s", "x", "z", "ch", "sh")
 
 
 def with_article(name: str) -> str:
@@ -35,3 +43,22 @@ def with_article(name: str) -> str:
 
 def _is_plural(word: str) -> bool:
     return word.endswith("s") and not word.endswith(("ss", "us", "'s", *SINGULAR_IN_S))
+
+
+def plural(name: str) -> str:
+    """More than one of it: "foxes", "people with a beard"; what has no plural of its own stays as it is."""
+    thing = DETAILS.split(name, maxsplit=1)[0]
+    if not thing:
+        return name
+    *before, last = thing.split()
+    if last in WITHOUT_ARTICLE or _is_plural(last):
+        return name
+    if last in IRREGULAR:
+        many = IRREGULAR[last]
+    elif last.endswith(SIBILANTS):
+        many = f"{last}es"
+    elif last.endswith("y") and last[-2:-1] not in "aeiou":
+        many = f"{last[:-1]}ies"
+    else:
+        many = f"{last}s"
+    return " ".join([*before, many]) + name[len(thing) :]

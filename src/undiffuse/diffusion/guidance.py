@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,24 @@ def classifier_free(
     Raises:
         SpecError: when rescale or the interval leave [0, 1], or there are neither one negative nor one a row.
     """
+    return stacked(denoise, [(negative, scale)], rescale, interval)
+
+
+def stacked(
+    denoise: Denoise,
+    stages: Sequence[tuple[Conditioning, float]],
+    rescale: float = 0.0,
+    interval: tuple[float, float] = (0.0, 1.0),
+) -> Denoise:
+    """Guidance over several contexts, with a scale each (Brooks et al. 2023, eq. 3, for any number).
+
+    The stages are conditionings that say more and more, each with the scale of what the next one adds; after
+    the last stage comes the conditioning itself: x0 = D(c0) + s0 (D(c1) - D(c0)) + s1 (D(c2) - D(c1)) + ...
+    All answers come from one call. With one stage this is classifier-free guidance.
+
+    Raises:
+        SpecError: as `classifier_free` does.
+    """
     low, high = interval
     if not (0 <= low < high <= 1 and 0 <= rescale <= 1):
         given = f"interval = {interval}, rescale = {rescale}"
@@ -41,12 +61,15 @@ def classifier_free(
 
     def guided(x: Tensor, level: Level, cond: Conditioning) -> Tensor:
         inside = _inside(level, low, high)
-        if scale == 1 or not inside.any():
+        if all(scale == 1 for _, scale in stages) or not inside.any():
             return denoise(x, level, cond)
-        away = _negative_rows(negative, len(x))
-        both = denoise(torch.cat([x, x]), _twice(level), Conditioning.cat([away, cond]))
-        without, towards = both.chunk(2)
-        x0 = without + scale * (towards - without)
+        told = [*(_negative_rows(stage, len(x)) for stage, _ in stages), cond]
+        *answers, towards = denoise(torch.cat([x] * len(told)), _repeated(level, len(told)), Conditioning.cat(told)).chunk(
+            len(told)
+        )
+        x0 = answers[0]
+        for (_, scale), less, more in zip(stages, answers, [*answers[1:], towards], strict=True):
+            x0 = x0 + scale * (more - less)
         if rescale:
             x0 = _restore_contrast(x0, towards, rescale)
         if inside.all():
@@ -64,10 +87,10 @@ def _inside(level: Level, low: float, high: float) -> Tensor:
     return (low <= share) & (share <= high)
 
 
-def _twice(level: Level) -> Level:
-    """The level of a doubled batch."""
+def _repeated(level: Level, times: int) -> Level:
+    """The level of a batch that is repeated."""
     values = (level.t, level.alpha, level.sigma)
-    return Level(*(torch.cat([v, v]) if isinstance(v, Tensor) and v.ndim else v for v in values))
+    return Level(*(torch.cat([v] * times) if isinstance(v, Tensor) and v.ndim else v for v in values))
 
 
 def _negative_rows(negative: Conditioning, count: int) -> Conditioning:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import torch
 from PIL import Image, ImageOps
@@ -19,12 +20,25 @@ from undiffuse.networks.efficientnet import EfficientNet
 FeatureExtractor = Callable[[Tensor], Tensor]
 """Pictures (B, 3, H, W) in [-1, 1] to one vector each, (B, D) float32 on the CPU."""
 
+MIDDLE = slice(1, 3)  # of the maps of a net: 1/4 and 1/8 of the size, where textures are told apart
+
+
+class LocalExtractor(Protocol):
+    """A `FeatureExtractor` that also tells what is where."""
+
+    def __call__(self, pixels: Tensor) -> Tensor: ...
+
+    def maps(self, pixels: Tensor) -> list[Tensor]:
+        """Pictures (B, 3, H, W) in [-1, 1] to maps (B, C, H/k, W/k) float32 on the CPU, k a size of its own each."""
+        ...
+
+
 Skip = Callable[[Problem], None]
 """Told of a picture that cannot be read and is left out."""
 
 
 class Lite0:
-    """EfficientNet-Lite0 as a `FeatureExtractor`: what its classifier sees, (B, 1280).
+    """EfficientNet-Lite0 as a `LocalExtractor`: what its classifier sees, (B, 1280), and its maps of middle sizes.
 
     Args:
         net: with the weights to use.
@@ -41,6 +55,12 @@ class Lite0:
     def __call__(self, pixels: Tensor) -> Tensor:
         parts = pixels.float().split(self.batch)
         return torch.cat([self.net.embed(part.to(self.device)).cpu() for part in parts])
+
+    @torch.no_grad()
+    def maps(self, pixels: Tensor) -> list[Tensor]:
+        """Maps (B, 24, H/4, W/4) and (B, 40, H/8, W/8) of pictures (B, 3, H, W)."""
+        parts = [self.net.features(part.to(self.device))[MIDDLE] for part in pixels.float().split(self.batch)]
+        return [torch.cat(maps).cpu() for maps in zip(*parts, strict=True)]
 
 
 def load_extractor(device: torch.device | str = "cpu") -> Lite0:

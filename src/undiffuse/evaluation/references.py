@@ -16,15 +16,28 @@ from undiffuse.evaluation.prompts import pair_of
 
 
 @dataclass(frozen=True)
-class References:
-    """Real pictures on white.
-
-    `mean` (D,) is the mean of their features, `directions` (N, D) the features less that mean, of length 1;
-    `rows[i]` tells what reference i shows, and `indices[i]` its place in the data set.
-    """
+class Directions:
+    """Where features point from their mean: `mean` (D,), and `directions` (N, D), the features less that, of length 1."""
 
     mean: Tensor
     directions: Tensor
+
+    def cosines(self, features: Tensor) -> Tensor:
+        """Cosine similarity (Q, N) of features (Q, D) to every picture, about the mean."""
+        return F.normalize(features.double() - self.mean, dim=1) @ self.directions.T
+
+
+def directions_of(features: Tensor) -> Directions:
+    """The directions of features (N, D)."""
+    features = features.double()
+    mean = features.mean(dim=0)
+    return Directions(mean, F.normalize(features - mean, dim=1))
+
+
+@dataclass(frozen=True)
+class References(Directions):
+    """Real pictures on white; `rows[i]` tells what reference i shows, and `indices[i]` its place in the data set."""
+
     rows: list[Row]
     indices: list[int]
 
@@ -37,10 +50,6 @@ class References:
     def trained(self) -> Tensor:
         """Whether each reference (N,) is a training picture."""
         return torch.tensor([row.split == "train" for row in self.rows])
-
-    def cosines(self, features: Tensor) -> Tensor:
-        """Cosine similarity (Q, N) of features (Q, D) to every picture, about the mean."""
-        return F.normalize(features.double() - self.mean, dim=1) @ self.directions.T
 
 
 def read_references(
@@ -64,24 +73,28 @@ def read_references(
         kept += some
         parts.append(extractor(pixels).double())
         progress(len(kept), len(asked), "real pictures")
-    features = torch.cat(parts)
-    mean = features.mean(dim=0)
-    return References(mean, F.normalize(features - mean, dim=1), [pictures.rows[index] for index in kept], kept)
+    found = directions_of(torch.cat(parts))
+    return References(found.mean, found.directions, [pictures.rows[index] for index in kept], kept)
 
 
 def concept_ranks(cosines: Tensor, references: References, targets: Sequence[str]) -> list[int]:
-    """How many concepts come before the right one, 0 when it is the first.
+    """`ranks` of the right concept among those of the references."""
+    return ranks(cosines, references.concepts, targets)
 
-    The score of a concept is the highest cosine (Q, N) of any picture of it. A concept whose score equals
-    the right one's comes before it, and so does every concept when a score is no number.
+
+def ranks(cosines: Tensor, names: Sequence[str], targets: Sequence[str]) -> list[int]:
+    """How many names come before the right one, 0 when it is the first.
+
+    The score of a name is the highest cosine (Q, N) of any of the N pictures that bear it. A name whose score
+    equals the right one's comes before it, and so does every name when a score is no number.
     """
-    concepts = sorted(set(references.concepts))
-    number = {concept: index for index, concept in enumerate(concepts)}
-    columns = torch.tensor([number[concept] for concept in references.concepts])  # (N,)
-    scores = cosines.new_full((len(cosines), len(concepts)), -torch.inf)
+    different = sorted(set(names))
+    number = {name: index for index, name in enumerate(different)}
+    columns = torch.tensor([number[name] for name in names])  # (N,)
+    scores = cosines.new_full((len(cosines), len(different)), -torch.inf)
     scores = scores.scatter_reduce(1, columns.expand(len(cosines), -1), cosines, "amax")  # (Q, C)
     right = scores.gather(1, torch.tensor([[number[target]] for target in targets]))  # (Q, 1)
-    return (len(concepts) - 1 - (scores < right).sum(dim=1)).tolist()
+    return (len(different) - 1 - (scores < right).sum(dim=1)).tolist()
 
 
 def nearest_trained(cosines: Tensor, references: References) -> list[float]:

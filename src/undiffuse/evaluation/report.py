@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -43,17 +43,29 @@ def proportion(hits: Sequence[bool]) -> Figure:
 
 
 def mean(values: Sequence[float]) -> Figure:
-    """The mean with its percentile bootstrap interval (Efron 1979), from 2,000 resamples of a fixed stream.
+    """The mean with its bootstrap interval.
 
     Raises:
         DataError: when nothing was measured.
     """
-    n = _count(values)
     sample = np.asarray(values, dtype=np.float64)
+    return bootstrap(_count(values), lambda chosen: float(sample[chosen].mean()))
+
+
+def bootstrap(n: int, statistic: Callable[[np.ndarray], float]) -> Figure:
+    """A statistic with its percentile bootstrap interval (Efron 1979), from 2,000 resamples of a fixed stream.
+
+    Args:
+        n: how many pictures were measured.
+        statistic: the value for these pictures, indices (n,) in which some stand twice and some not at all.
+
+    Raises:
+        DataError: when nothing was measured.
+    """
+    _count(range(n))
     stream = numpy_stream("bootstrap", n)
-    means = [sample[stream.integers(0, n, n)].mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, (2.5, 97.5))
-    return Figure(float(sample.mean()), n, float(low), float(high))
+    low, high = np.percentile([statistic(stream.integers(0, n, n)) for _ in range(RESAMPLES)], (2.5, 97.5))
+    return Figure(statistic(np.arange(n)), n, float(low), float(high))
 
 
 @dataclass(frozen=True)

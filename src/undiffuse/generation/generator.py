@@ -15,8 +15,9 @@ from torch import Tensor
 
 from undiffuse.core.devices import choose_device, choose_precision, describe, keep_freed_memory, short_dtype
 from undiffuse.core.errors import UsageError, explain
+from undiffuse.generation.given import window_of
 from undiffuse.generation.output import Origin, attach, write_picture
-from undiffuse.generation.request import Request
+from undiffuse.generation.request import PICTURES, Request
 from undiffuse.generation.sample import decode, grid_of, sample, settle
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
@@ -159,8 +160,15 @@ class Generator:
     def _finish(self, z: Tensor, pictures: Sequence[Request]) -> list[Image.Image]:
         """The pictures of finished latents (B, C, h, w), each with its own request inside."""
         origins = [replace(self.origin, batch=len(pictures), position=k) for k in range(len(pictures))]
-        told = zip(decode(z, self.model), pictures, origins, strict=True)
-        return [attach(image, request, origin) for image, request, origin in told]
+        drawn = [self._pasted(image, request) for image, request in zip(decode(z, self.model), pictures, strict=True)]
+        return [attach(image, request, origin) for image, request, origin in zip(drawn, pictures, origins, strict=True)]
+
+    def _pasted(self, image: Image.Image, request: Request) -> Image.Image:
+        """A masked picture with what was drawn in its place; any other one as it is."""
+        window = window_of(request, self.model)
+        if window is None or request.image is None or request.mask is None:
+            return image
+        return window.paste(request.image, image, request.mask)
 
 
 class _Place(NamedTuple):
@@ -180,5 +188,5 @@ def _batches(requests: Sequence[Request], size: int) -> list[list[_Place]]:
 
 def _settings(request: Request) -> tuple[object, ...]:
     """Everything about a request that must be equal for its pictures to share a batch."""
-    own = request.model_dump(exclude={"prompt", "negative", "label", "seed", "count", "image"})
-    return (*own.values(), request.image is None)
+    own = request.model_dump(exclude={"prompt", "negative", "label", "seed", "count", "boxes", "context", "scales", *PICTURES})
+    return (*own.values(), *sorted(request.scales.items()), *sorted(request.context), *request.pictures())

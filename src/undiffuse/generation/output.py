@@ -19,11 +19,21 @@ from undiffuse.core.errors import DataError, UsageError, explain
 from undiffuse.core.pictures import to_rgb
 from undiffuse.core.version import VERSION
 from undiffuse.generation.metadata import parameters_text, parse_parameters
-from undiffuse.generation.request import Request
+from undiffuse.generation.request import PICTURES, Request
 
 OWN_CHUNK = "undiffuse"
 A1111_CHUNK = "parameters"
 FORMAT = "undiffuse-picture/1"
+DIGEST = "_sha256"
+CONTEXT = "context."
+WORDS = {
+    "image": ("the picture that it was started from", "--init"),
+    "mask": ("its mask", "--mask"),
+    "layout": ("its semantic map", "--layout"),
+    "small": ("the small picture", "--small"),
+    "like": ("the picture that it resembles", "--like"),
+}
+"""What pictures of a request are called, and the option of the command line that each is passed by."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,11 @@ def attach(image: Image.Image, request: Request, origin: Origin) -> Image.Image:
     """Put the request of this one picture into it: any later `image.save("x.png")` writes it along."""
     told: dict[str, Any] = {
         "format": FORMAT,
-        "request": json.loads(request.replace(image=None).to_json()),
+        "request": _without_pictures(request),
         "origin": asdict(origin),
         "versions": {"undiffuse": VERSION, "torch": torch.__version__},
     }
-    if request.image is not None:
-        told["image_sha256"] = _digest(request.image)  # the picture itself may be private and stays out
+    told |= {f"{name}{DIGEST}": _digest(picture) for name, picture in _pictures(request).items()}
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text(A1111_CHUNK, parameters_text(request, origin.model, origin.model_hash))
     chunks.add_text(OWN_CHUNK, json.dumps(told))
@@ -100,27 +109,27 @@ def read_request(path: str | Path, image: Image.Image | None = None, **changes: 
         path: a PNG file.
         image: the picture that it was started from, when it was; it is not stored in the file.
         changes: fields that are to have another value, for instance a solver where the file names one that we lack.
+            `mask`, `layout`, `small`, `like` and pictures in `context` are as `image`: needed if they were, else passed over.
 
     Raises:
-        DataError: when the file is no picture or tells no request, or `image` is missing or another one.
+        DataError: when the file is no picture or tells no request, or a picture is missing or another one.
         SpecError: when it asks for something that we do not have.
     """
-    chunks = _chunks(Path(path))
-    if OWN_CHUNK in chunks:
-        told = _own(chunks[OWN_CHUNK], path)
-        fields, digest = told["request"], told.get("image_sha256")
-        started = digest is not None
-    elif A1111_CHUNK in chunks:
-        fields, digest = parse_parameters(chunks[A1111_CHUNK]), None
-        started = "strength" in fields
-    else:
-        allowed = f"a PNG with the text {OWN_CHUNK!r} or {A1111_CHUNK!r} is needed"
-        remedy = "take the file as it was written, for many programs drop such text"
-        raise DataError(explain(f"{path} tells nothing about how it was made", allowed, remedy))
-    fields = {**fields, **changes}
-    if not started:
-        return Request(**fields)
-    return Request(**fields, image=_matching(image, digest, path))
+    fields, needed = _stored(path)
+    extra = {name: value for name, value in changes.get("context", {}).items() if isinstance(value, Image.Image)}
+    given = {"image": image, **{name: changes.pop(name, None) for name in PICTURES[1:]}}
+    given |= {f"{CONTEXT}{name}": value for name, value in extra.items()}
+    missing = [name for name in needed if given.get(name) is None]
+    if missing:
+        raise DataError(_missing(missing, path))
+    pictures = {name: given[name] for name in needed if not name.startswith(CONTEXT)}
+    fields = {**fields, **changes, **pictures, "context": {**fields.get("context", {}), **changes.get("context", {})}}
+    request = Request(**fields)
+    for name, picture in _pictures(request).items():
+        if needed.get(name) not in (None, _digest(picture)):
+            words = f"{path} was drawn from another picture than this one"
+            raise DataError(explain(words if name == "image" else f"{words} for {name!r}", "its pixels must be the same"))
+    return request
 
 
 def read_origin(path: str | Path) -> Origin | None:
@@ -136,6 +145,20 @@ def read_origin(path: str | Path) -> Origin | None:
         return Origin(**_own(chunks[OWN_CHUNK], path)["origin"])
     except (KeyError, TypeError):
         raise _damaged(path) from None
+
+
+def _stored(path: str | Path) -> tuple[dict[str, Any], dict[str, str | None]]:
+    """Fields of the request in a file, and the digests of the pictures that it was drawn from; None where it tells none."""
+    chunks = _chunks(Path(path))
+    if OWN_CHUNK in chunks:
+        told = _own(chunks[OWN_CHUNK], path)
+        return told["request"], {key.removesuffix(DIGEST): told[key] for key in told if key.endswith(DIGEST)}
+    if A1111_CHUNK in chunks:
+        fields = parse_parameters(chunks[A1111_CHUNK])
+        return fields, {"image": None} if "strength" in fields else {}
+    allowed = f"a PNG with the text {OWN_CHUNK!r} or {A1111_CHUNK!r} is needed"
+    remedy = "take the file as it was written, for many programs drop such text"
+    raise DataError(explain(f"{path} tells nothing about how it was made", allowed, remedy))
 
 
 def _own(text: str, path: str | Path) -> dict[str, Any]:
@@ -155,13 +178,29 @@ def _damaged(path: str | Path) -> DataError:
     return DataError(explain(f"the request in {path} is damaged", f"JSON of {FORMAT} is needed"))
 
 
-def _matching(image: Image.Image | None, digest: str | None, path: str | Path) -> Image.Image:
-    if image is None:
-        remedy = "pass it along (--init on the command line)"
-        raise DataError(explain(f"{path} was drawn from another picture", "that one is not stored in it", remedy))
-    if digest is not None and _digest(image) != digest:
-        raise DataError(explain(f"{path} was drawn from another picture than this one", "its pixels must be the same"))
-    return image
+def _pictures(request: Request) -> dict[str, Image.Image]:
+    """All pictures of a request; those in its context are called context.NAME."""
+    extra = {f"{CONTEXT}{name}": value for name, value in request.context.items() if isinstance(value, Image.Image)}
+    return {**request.pictures(), **extra}
+
+
+def _without_pictures(request: Request) -> dict[str, Any]:
+    """The request as JSON holds it; its pictures may be private, and stay out."""
+    plain = {name: value for name, value in request.context.items() if not isinstance(value, Image.Image)}
+    told = request.model_copy(update={"context": plain})
+    return told.model_dump(mode="json", exclude=set(PICTURES), exclude_none=True)
+
+
+def _missing(names: list[str], path: str | Path) -> str:
+    """What to say when pictures are needed that were not passed along."""
+    if names == ["image"]:
+        given, allowed = f"{path} was drawn from another picture", "that one is not stored in it"
+    else:
+        given = f"{path} was drawn with {' and '.join(WORDS.get(name, (name,))[0] for name in names)}"
+        allowed = "pictures are not stored in it"
+    options = " ".join(WORDS[name][1] for name in names if name in WORDS)
+    where = f" ({options} on the command line)" if options else ""
+    return explain(given, allowed, f"pass {'it' if len(names) == 1 else 'them'} along{where}")
 
 
 def _digest(image: Image.Image) -> str:

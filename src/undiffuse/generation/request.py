@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 import secrets
 from typing import Annotated, Any, Literal, Self
 
-from PIL import Image, UnidentifiedImageError
-from pydantic import ConfigDict, Field, ValidationError, field_serializer, field_validator, model_validator
+from PIL import Image
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from undiffuse.core.errors import SpecError, explain
-from undiffuse.core.pictures import to_rgb
 from undiffuse.core.spec import Spec, describe_errors
 from undiffuse.diffusion.solvers.table import find_solver
+from undiffuse.generation.fields import ClassMap, Context, Mask, Rgb
 
 RANDOM = -1
-DATA_URL = "data:image/png;base64,"
+PICTURES = ("image", "mask", "layout", "small", "like")
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Box = tuple[Fraction, Fraction, Fraction, Fraction, str]
 
 
 class Request(Spec):
@@ -41,7 +39,15 @@ class Request(Spec):
     | `seed`              | seed of the first picture; -1 or None draws one here and now                    |
     | `count`             | how many pictures; picture k is the one that `seed + k` gives alone             |
     | `width`, `height`   | in pixels; None takes the model's own size                                      |
-    | `image`, `strength` | a picture to start from, and how far to leave it, 0 to 1                        |
+    | `image`, `strength` | a picture to start from, and how far to leave it, 0 to 1; beside a mask, 1      |
+    | `mask`              | where `image` is made anew: white, or opaque; all else stays as it is           |
+    | `fill`              | how: "learned" by the model, or by any model: "known" or "repaint"              |
+    | `layout`            | a semantic map: class indices, or the colours of the model's palette            |
+    | `small`             | a small picture to enlarge                                                      |
+    | `boxes`             | what stands where: (left, top, right, bottom, label), sides 0 to 1              |
+    | `like`              | a picture that the result shall resemble                                        |
+    | `context`           | whatever else a model learned to read, by its name                              |
+    | `scales`            | a strength of its own for a kind of context: {"map": 2.0}                       |
 
     Raises:
         SpecError: naming every wrong field, what was given and what is allowed.
@@ -63,8 +69,16 @@ class Request(Spec):
     count: Annotated[int, Field(ge=1, le=10_000)] = 1
     width: Side | None = None
     height: Side | None = None
-    image: Image.Image | None = None
+    image: Rgb | None = None
     strength: Annotated[float, Field(gt=0, le=1)] = 0.75
+    mask: Mask | None = None
+    fill: Literal["learned", "known", "repaint"] | None = None
+    layout: ClassMap | None = None
+    small: Rgb | None = None
+    boxes: tuple[Box, ...] = ()
+    like: Rgb | None = None
+    context: dict[str, Context] = Field(default_factory=dict)
+    scales: dict[str, Annotated[float, Field(ge=0, le=100)]] = Field(default_factory=dict)
 
     def __init__(self, prompt: str = "", /, **fields: Any) -> None:
         try:
@@ -80,8 +94,10 @@ class Request(Spec):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_spelling(cls, raw: dict[str, Any]) -> dict[str, Any]:
+    def _settled(cls, raw: dict[str, Any]) -> dict[str, Any]:
         """The solver under its own name; a spacing that its old name carried ("DPM++ 2M Karras") apart."""
+        if raw.get("mask") is not None and "strength" not in raw:
+            raw = {**raw, "strength": 1.0}  # what is behind a mask is made wholly anew
         if not isinstance(raw.get("solver"), str):
             return raw
         entry, spacing = find_solver(raw["solver"])
@@ -97,21 +113,14 @@ class Request(Spec):
             raise ValueError(explain("solver 'ddim_inverse' goes from a picture to its noise", "a solver that draws is needed"))
         if self.eta and not entry.takes_eta:
             raise ValueError(explain(f"eta = {self.eta} with solver {self.solver!r}", "only ddim takes eta", "leave eta out"))
+        if self.mask is not None and self.image is None:
+            raise ValueError(explain("a mask without an image", "the picture that it lies on is needed"))
+        if self.mask is not None and self.image is not None and self.mask.size != self.image.size:
+            sizes = (f"{picture.width}x{picture.height}" for picture in (self.mask, self.image))
+            raise ValueError(explain("a mask of {} on a picture of {}".format(*sizes), "both must be equal"))
+        if self.mask is not None and self.mask.getbbox() is None:
+            raise ValueError(explain("a mask that is black all over", "white marks what is made anew"))
         return self
-
-    @field_validator("image", mode="before")
-    @classmethod
-    def _decoded(cls, image: Any) -> Any:
-        """PIL images in RGB; base64 text, with or without a data URL in front, is decoded."""
-        if isinstance(image, str):
-            image = _from_base64(image)
-        return to_rgb(image) if isinstance(image, Image.Image) else image
-
-    @field_serializer("image", when_used="json-unless-none")
-    def _encoded(self, image: Image.Image) -> str:
-        file = io.BytesIO()
-        image.save(file, "PNG")
-        return DATA_URL + base64.b64encode(file.getvalue()).decode()
 
     def replace(self, **changes: Any) -> Self:
         """A copy with these fields changed, checked as a new one is; the seed stays unless it is among them.
@@ -119,7 +128,10 @@ class Request(Spec):
         Raises:
             SpecError: when a changed field is unknown or wrong.
         """
-        return type(self)(**{**dict(self), **changes})
+        kept = dict(self)
+        if self.mask is None and changes.get("mask") is not None:
+            del kept["strength"]  # it was that of a picture without a mask
+        return type(self)(**{**kept, **changes})
 
     def each(self) -> list[Self]:
         """The request as one request a picture: picture k carries `seed + k` and comes out the same alone."""
@@ -142,16 +154,9 @@ class Request(Spec):
             raise SpecError(describe_errors(error, "request")) from None
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        told = self.model_dump(exclude_defaults=True, exclude={"image"})
-        size = f"<{self.image.width}x{self.image.height}>" if self.image else None
-        return [*told.items(), *([("image", size)] if size else [])]
+        told = self.model_dump(exclude_defaults=True, exclude=set(PICTURES))
+        return [*told.items(), *((name, f"<{picture.width}x{picture.height}>") for name, picture in self.pictures().items())]
 
-
-def _from_base64(text: str) -> Image.Image:
-    try:
-        data = base64.b64decode(text.rpartition(",")[2], validate=True)
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except (binascii.Error, UnidentifiedImageError, OSError):
-        raise ValueError(explain("the text is no picture", "a PNG, JPEG or WebP file in base64 is needed")) from None
-    return image
+    def pictures(self) -> dict[str, Image.Image]:
+        """The fields that hold a picture, by name; what `context` holds is not among them."""
+        return {name: picture for name in PICTURES if (picture := getattr(self, name)) is not None}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from undiffuse.conditioners.base import ConditionerPart, Fields
+from undiffuse.conditioners.masked import shrink_mask
+from undiffuse.conditioners.small import SmallConditioner
 from undiffuse.conditioners.text import TextConditioner
-from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.pictures import to_images, to_pixels
 from undiffuse.core.random import PictureNoise
 from undiffuse.diffusion.denoise import Denoise
 from undiffuse.diffusion.drive import Step, steps
 from undiffuse.diffusion.grid import Grid, make_grid
-from undiffuse.diffusion.guidance import classifier_free
+from undiffuse.diffusion.guidance import stacked
+from undiffuse.diffusion.known import keep_known, repaint
 from undiffuse.diffusion.solvers.table import find_solver
+from undiffuse.generation.given import fit, given_by, readings_of, window_of
 from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
@@ -25,24 +29,50 @@ START = -1  # the step whose noise a picture starts from
 
 
 def settle(request: Request, model: LatentDiffusion) -> Request:
-    """The request with its size filled in, checked against what the model can do.
+    """The request with its size and its way of filling masks filled in, checked against what the model can do.
 
     Raises:
         SpecError: when the model has not learned what is asked for, or cannot draw in that size.
+        DataError: when a map, a box or another context is of no use to the model.
     """
-    for name, value, field in (
-        ("the prompt", request.prompt, "caption"),
-        ("the negative prompt", request.negative, "caption"),
-        ("the label", request.label, "label"),
-    ):
+    for name, value, field in _said(request):
         if value and field not in model.conditioner.fields:
-            raise SpecError(explain(f"this model cannot read {name} {value!r}", _readable(model), f"leave {name} out"))
+            given = f"this model cannot read {name}" + (f" {value!r}" if isinstance(value, str) else "")
+            raise SpecError(explain(given, _readable(model), f"leave {name} out"))
     width, height = _size(request, model)
     unit = model.codec.factor * model.spec.denoiser.factor  # the U-Net halves the latent further
     if width % unit or height % unit:
         own = f"the model's own size is {model.spec.size}"
         raise SpecError(explain(f"a picture of {width}x{height}", f"both sides must be multiples of {unit}", own))
-    return request.replace(width=width, height=height)
+    kinds = [part.kind for part in model.spec.conditioners]
+    strange = next((kind for kind in request.scales if kind not in kinds), None)
+    if strange is not None:
+        given = f"scales names {strange!r}"
+        raise SpecError(explain(given, f"this model was taught {', '.join(kinds) or 'no context'}", "leave it out"))
+    return request.replace(width=width, height=height, fill=_fill(request, model))
+
+
+def _said(request: Request) -> Iterator[tuple[str, object, str]]:
+    """Everything that a request may say: what to call it, its value, and the field that a part must read."""
+    yield "the prompt", request.prompt, "caption"
+    yield "the negative prompt", request.negative, "caption"
+    yield "the label", request.label, "label"
+    yield "the semantic map", request.layout, "layout"
+    yield "the small picture", request.small, "small"
+    yield "boxes", request.boxes, "boxes"
+    yield "the picture to resemble", request.like, "like"
+    yield from ((f"the context {name!r}", True, name) for name in request.context)
+
+
+def _fill(request: Request, model: LatentDiffusion) -> str | None:
+    """How a mask is filled: as asked, else as the model learned it, else by keeping what is known."""
+    if request.mask is None:
+        return None
+    learned = "mask" in model.conditioner.fields
+    if request.fill == "learned" and not learned:
+        remedy = "fill = 'known' or 'repaint' works with any model"
+        raise SpecError(explain("fill = 'learned'", f"this model has not learned 'mask': {_readable(model)}", remedy))
+    return request.fill or ("learned" if learned else "known")
 
 
 def unread(request: Request, model: LatentDiffusion) -> list[str]:
@@ -64,16 +94,26 @@ def sample(pictures: Sequence[Request], model: LatentDiffusion) -> Generator[Ste
     """The steps of pictures that are drawn together; the last one holds the finished latents (B, C, h, w).
 
     Args:
-        pictures: settled requests of one picture each, alike in everything but words, seeds and start.
+        pictures: settled requests of one picture each, alike in everything but words, seeds, start and contexts.
         model: where its weights are is where the work is done.
     """
     first = pictures[0]
     entry, _ = find_solver(first.solver)
     grid = grid_of(first, model)
     noise = _Noise(pictures, model)
+    rows = [readings_of(picture, model) for picture in pictures]
+    denoise = _guided(pictures, model, rows)
+    start = _start(pictures, model, grid, noise)
     options = {"eta": first.eta} if entry.takes_eta else {}
-    solver = entry.function(_start(pictures, model, grid, noise), grid, noise, **options)
-    yield from steps(solver, _guided(pictures, model), _words(pictures, model))
+    if first.mask is None or first.fill == "learned":
+        solver = entry.function(start, grid, noise, **options)
+    else:
+        known, hidden = _known(pictures, model)
+        if first.fill == "repaint":
+            solver = repaint(start, grid, noise, known, hidden)
+        else:
+            denoise, solver = keep_known(denoise, known, hidden), entry.function(start, grid, noise, **options)
+    yield from steps(solver, denoise, model.conditioner(rows, _latent_size(first, model)))
 
 
 @torch.no_grad()
@@ -97,37 +137,70 @@ class _Noise:
 
 def _start(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, noise: _Noise) -> Tensor:
     """What the solver starts from: noise of the grid's first level, over the pictures to start from if any."""
-    level = grid[0]
+    first, level = pictures[0], grid[0]
     x = level.sigma * noise(START)
-    images = [p.image for p in pictures if p.image is not None]
-    if not images:
+    if first.image is None:
         return x
+    return level.alpha * model.codec.encode(_pixels(pictures, model)) + x
+
+
+def _pixels(pictures: Sequence[Request], model: LatentDiffusion) -> Tensor:
+    """The pictures to start from (B, 3, H, W), of masked ones the window that is drawn."""
     size = _size(pictures[0], model)
-    pixels = torch.stack([to_pixels(ImageOps.fit(image, size, Image.Resampling.LANCZOS)) for image in images])
-    return level.alpha * model.codec.encode(pixels.to(model.device)) + x
+    cut = [fit(p.image, size) if (w := window_of(p, model)) is None else w.cut(p.image) for p in pictures if p.image]
+    return torch.stack([to_pixels(image) for image in cut]).to(model.device)
 
 
-def _words(pictures: Sequence[Request], model: LatentDiffusion) -> Conditioning:
-    return model.conditioner([{"caption": p.prompt, "label": p.label} for p in pictures])
+def _known(pictures: Sequence[Request], model: LatentDiffusion) -> tuple[Tensor, Tensor]:
+    """Latents (B, C, h, w) of masked pictures, and where they are to be made anew (B, 1, h, w)."""
+    masks = [given_by(picture, model)["mask"] for picture in pictures]
+    hidden = torch.stack([shrink_mask((mask > 0).float(), model.codec.factor) for mask in masks])
+    return model.codec.encode(_pixels(pictures, model)), hidden.to(model.device)
 
 
-def _guided(pictures: Sequence[Request], model: LatentDiffusion) -> Denoise:
+def _guided(pictures: Sequence[Request], model: LatentDiffusion, rows: Sequence[Fields]) -> Denoise:
     """The model's denoiser, steered away from the negative prompts; as it is when guidance is 1 or nothing is read."""
     first = pictures[0]
-    if first.guidance == 1 or not model.conditioner.fields:
+    guided = [part for part in model.conditioner.parts if part.guided]
+    if not guided or (first.guidance == 1 and not first.scales):
         return model.denoiser
-    negative = model.conditioner([{"caption": p.negative} for p in pictures])
-    return classifier_free(
-        model.denoiser, negative, first.guidance, rescale=first.guidance_rescale, interval=first.guidance_interval
-    )
+    stages = []
+    silent = list(guided)
+    for parts, scale in _stages(first, model):
+        without = [model.conditioner.without(row, silent) for row in rows]
+        if any(isinstance(part, TextConditioner) for part in silent):
+            without = [{**row, "caption": picture.negative} for row, picture in zip(without, pictures, strict=True)]
+        stages.append((model.conditioner(without, _latent_size(first, model)), scale))
+        silent = [part for part in silent if part not in parts]
+    return stacked(model.denoiser, stages, first.guidance_rescale, first.guidance_interval)
+
+
+def _stages(request: Request, model: LatentDiffusion) -> list[tuple[list[ConditionerPart], float]]:
+    """Guided parts that speak up together, and how strongly: those with a scale of their own one by one, then the rest."""
+    named = list(zip(model.spec.conditioners, model.conditioner.parts, strict=True))
+    alone = [([part], request.scales[spec.kind]) for spec, part in named if part.guided and spec.kind in request.scales]
+    rest = [part for spec, part in named if part.guided and spec.kind not in request.scales]
+    return [*alone, (rest, request.guidance)] if rest else alone
+
+
+def _latent_size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
+    """Height and width of the latent."""
+    width, height = _size(request, model)
+    return height // model.codec.factor, width // model.codec.factor
 
 
 def _size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
-    """Width and height in pixels; the model's own where the request leaves them open."""
-    return request.width or model.spec.size, request.height or model.spec.size
+    """Width and height in pixels; where the request leaves them open those of its enlarged picture, or the model's own."""
+    width = height = model.spec.size
+    scale = next((part.scale for part in model.conditioner.parts if isinstance(part, SmallConditioner)), None)
+    if request.small is not None and scale is not None:
+        unit = model.codec.factor * model.spec.denoiser.factor
+        width, height = (max(unit, round(side * scale / unit) * unit) for side in request.small.size)
+    return request.width or width, request.height or height
 
 
 def _readable(model: LatentDiffusion) -> str:
     """What a model can be asked for, in words."""
-    told = {"caption": "prompts", "label": "labels"}
-    return f"it reads {' and '.join(told.get(field, field) for field in model.conditioner.fields) or 'nothing at all'}"
+    told = {"caption": "prompts", "label": "labels", "layout": "semantic maps", "mask": "masks", "small": "small pictures"}
+    *most, last = [told.get(field, field) for field in model.conditioner.fields] or ["nothing at all"]
+    return f"it reads {' and '.join(filter(None, (', '.join(most), last)))}"

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from tokenizers import Tokenizer
 
-from undiffuse.conditioners.base import ConditionerPart
+from undiffuse.conditioners.base import ConditionerPart, PartSpec
 from undiffuse.conditioners.combined import Conditioner
-from undiffuse.conditioners.labels import LabelConditioner
-from undiffuse.conditioners.text import TextConditioner
-from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import pick
 from undiffuse.diffusion.schedule import build_schedule
 from undiffuse.model.codec import Codec
 from undiffuse.model.denoiser import Denoiser
 from undiffuse.model.latent_diffusion import LatentDiffusion
-from undiffuse.model.spec import AutoencoderSpec, CodecSpec, ConditionerSpec, LabelSpec, ModelSpec, TextSpec
-from undiffuse.networks.autoencoder import Autoencoder
-from undiffuse.networks.text.bert import BertEncoder
+from undiffuse.model.spec import AnyAutoencoderSpec, CodecSpec, ModelSpec
+from undiffuse.networks.autoencoder import Autoencoder, Coder, Identity
+from undiffuse.networks.quantizer import VQAutoencoder
+from undiffuse.networks.tiny_decoder import TinyDecoder
 from undiffuse.networks.unet import UNet
 
-AUTOENCODERS = {"kl": Autoencoder}
+AUTOENCODERS: dict[str, Callable[..., Coder]] = {"kl": Autoencoder, "vq": VQAutoencoder, "identity": Identity}
 DENOISERS = {"unet": UNet}
+PREVIEWERS = {"tiny": TinyDecoder}
 
 
-def build_autoencoder(spec: AutoencoderSpec) -> Autoencoder:
+def build_autoencoder(spec: AnyAutoencoderSpec) -> Coder:
     """A freshly initialised autoencoder of this spec."""
     return pick(AUTOENCODERS, spec.kind, "autoencoder")(**spec.model_dump(exclude={"kind"}))
 
@@ -37,22 +38,26 @@ def build_codec(spec: CodecSpec) -> Codec:
         torch.tensor(spec.latent.scale),
         factor=spec.autoencoder.factor,
         channels=spec.autoencoder.latent_channels,
+        previewer=build_previewer(spec),
     )
 
 
-def build_part(spec: ConditionerSpec, tokenizer: Tokenizer | None) -> ConditionerPart:
+def build_previewer(spec: CodecSpec) -> TinyDecoder | None:
+    """The codec's decoder for previews with fresh weights; None when it has none."""
+    if spec.preview is None:
+        return None
+    sizes = {"latent_channels": spec.autoencoder.latent_channels, "out_channels": spec.autoencoder.in_channels}
+    options = spec.preview.model_dump(exclude={"kind"})
+    return pick(PREVIEWERS, spec.preview.kind, "preview")(factor=spec.autoencoder.factor, **sizes, **options)
+
+
+def build_part(spec: PartSpec, tokenizer: Tokenizer | None) -> ConditionerPart:
     """One conditioner of this spec.
 
     Raises:
         SpecError: when a text conditioner is asked for without a tokenizer.
     """
-    if isinstance(spec, LabelSpec):
-        return LabelConditioner(spec.classes, spec.width, route=spec.route)
-    assert isinstance(spec, TextSpec)
-    if tokenizer is None:
-        raise SpecError(explain("a text conditioner without a tokenizer", "it needs tokenizer.json beside its weights"))
-    encoder = BertEncoder(**spec.encoder.model_dump())
-    return TextConditioner(tokenizer, encoder, length=spec.length, pooled=spec.pooled)
+    return spec.build(tokenizer)
 
 
 def build_denoiser(spec: ModelSpec) -> Denoiser:

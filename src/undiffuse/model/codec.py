@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from undiffuse.core.errors import SpecError, explain
-from undiffuse.networks.autoencoder import Autoencoder
+from undiffuse.networks.autoencoder import Coder
+from undiffuse.networks.tiny_decoder import TinyDecoder
 
 
 class Codec(nn.Module):
@@ -19,16 +20,35 @@ class Codec(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, autoencoder: Autoencoder, shift: Tensor, scale: Tensor, factor: int, channels: int) -> None:
+    def __init__(
+        self,
+        autoencoder: Coder,
+        shift: Tensor,
+        scale: Tensor,
+        factor: int,
+        channels: int,
+        previewer: TinyDecoder | None = None,
+    ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
+        self.previewer = previewer
         self.factor = factor
         self.channels = channels
         self.register_buffer("shift", shift.float().view(1, -1, 1, 1), persistent=False)
         self.register_buffer("scale", scale.float().view(1, -1, 1, 1), persistent=False)
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) in [-1, 1] to normalised latents (B, C, H/f, W/f): the posterior's mean.
+        """Pictures (B, 3, H, W) in [-1, 1] to normalised latents (B, C, H/f, W/f).
+
+        They are the posterior's mean of a KL autoencoder, and what a VQ one has before it quantises: its decoder does that.
+
+        Raises:
+            SpecError: when H or W is no multiple of the factor.
+        """
+        return self.normalise(self.moments(pixels)[0])
+
+    def moments(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Latents of pictures as the autoencoder gives them, not normalised, and their log-variance if they have one.
 
         Raises:
             SpecError: when H or W is no multiple of the factor.
@@ -37,12 +57,24 @@ class Codec(nn.Module):
         if height % self.factor or width % self.factor:
             given = f"a picture of {width}x{height} cannot be encoded"
             raise SpecError(explain(given, f"both sides must be multiples of {self.factor}", "resize or crop it"))
-        mean, _ = self.autoencoder.encode(pixels.to(self._dtype))
-        return (mean - self.shift) * self.scale
+        return self.autoencoder.encode(pixels.to(self._dtype))
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, h, w) as the autoencoder gives them, as the denoiser sees them."""
+        return (latents - self.shift) * self.scale
 
     def decode(self, z: Tensor) -> Tensor:
         """Normalised latents (B, C, h, w) to pictures (B, 3, h*f, w*f) in [-1, 1]."""
-        return self.autoencoder.decode((z / self.scale + self.shift).to(self._dtype)).to(z.dtype).clamp(-1, 1)
+        return self.autoencoder.decode(self._raw(z)).to(z.dtype).clamp(-1, 1)
+
+    def preview(self, z: Tensor) -> Tensor:
+        """What `decode` gives, quickly and roughly where there is a decoder for previews; else the same."""
+        if self.previewer is None:
+            return self.decode(z)
+        return self.previewer(self._raw(z)).to(z.dtype).clamp(-1, 1)
+
+    def _raw(self, z: Tensor) -> Tensor:
+        return (z / self.scale + self.shift).to(self._dtype)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The round trip that evaluation measures: decode(encode(pixels))."""
@@ -56,4 +88,5 @@ class Codec(nn.Module):
     @property
     def _dtype(self) -> torch.dtype:
         """The precision of the weights; pictures and latents keep their own outside."""
-        return next(self.autoencoder.parameters()).dtype
+        weight = next(self.autoencoder.parameters(), None)
+        return torch.float32 if weight is None else weight.dtype

@@ -42,15 +42,18 @@ class LatentDiffusion:
         parts: dict[str, nn.Module] = {"autoencoder": self.codec.autoencoder, "denoiser": self.denoiser.network}
         if any(True for _ in self.conditioner.parameters()):
             parts["conditioner"] = self.conditioner
+        if self.codec.previewer is not None:
+            parts["preview"] = self.codec.previewer
         return parts
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> LatentDiffusion:
-        """Move every part in place, and to `dtype` the two big nets; returns the record itself."""
+        """Move every part in place, and to `dtype` denoiser and codec; returns the record itself."""
         for module in (self.codec, self.denoiser, self.conditioner):
             module.to(device=device)
         if dtype is not None:
-            self.codec.autoencoder.to(dtype=dtype)
-            self.denoiser.network.to(dtype=dtype)
+            for net in (self.codec.autoencoder, self.codec.previewer, self.denoiser.network):
+                if net is not None:
+                    net.to(dtype=dtype)
         return self
 
     def eval(self) -> LatentDiffusion:
@@ -61,9 +64,12 @@ class LatentDiffusion:
 
     @property
     def fingerprint(self) -> str:
-        """Ten hex digits of SHA-256 over the spec and every weight, as stored in pictures as the model hash."""
-        digest = hashlib.sha256(self.spec.model_dump_json().encode())
-        for part in self.parts().values():
+        """Ten hex digits of SHA-256 over the spec and every weight, as stored in pictures as the model hash.
+
+        The decoder for previews is not counted: no picture depends on it.
+        """
+        digest = hashlib.sha256(self.spec.model_dump_json(exclude={"codec": {"preview"}}).encode())
+        for part in (part for kind, part in self.parts().items() if kind != "preview"):
             for name, tensor in part.state_dict().items():
                 digest.update(name.encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -1,7 +1,11 @@
-"""Published models as specs: Stable Diffusion 1.x, 2.x and XL, and the autoencoder that they share.
+"""Published models as specs: the autoencoders of Rombach et al. 2022, table 8, and Stable Diffusion 1.x, 2.x and XL.
 
-Sizes are those of the configurations in CompVis/stable-diffusion, Stability-AI/stablediffusion and
-Stability-AI/generative-models; `tests/unit/model/test_presets.py` holds them to the published parameter counts.
+Sizes are those of the configurations in CompVis/latent-diffusion, CompVis/stable-diffusion, Stability-AI/stablediffusion
+and Stability-AI/generative-models; `tests/unit/model/test_presets.py` holds them to the published parameter counts.
+
+Of the sixteen autoencoders of the table nine are published: kl-f4, kl-f8, kl-f16, kl-f32, vq-f4, vq-f4-noattn, vq-f8,
+vq-f8-n256 and vq-f16. Of the others the table gives factor, latent channels and codes. What is ours: kl-f16-c8,
+kl-f32-c16, vq-f4-n256 and vq-f32 are the nearest published net with those numbers, and the widths of the three of f = 2.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from typing import Literal
 
 from undiffuse.core.spec import pick
 from undiffuse.diffusion.schedule import ScheduleSpec
-from undiffuse.model.spec import AutoencoderSpec, CodecSpec, LatentSpec, UNetSpec
+from undiffuse.model.spec import AutoencoderSpec, CodecSpec, LatentSpec, UNetSpec, VQSpec
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,29 @@ class Preset:
     prediction: Literal["eps", "v"]
 
 
-AUTOENCODERS = {"kl-f8": AutoencoderSpec(latent_channels=4, widths=(128, 256, 512, 512))}
+_F2, _F4 = (128, 256), (128, 256, 512)
+_F16, _F32 = (128, 128, 256, 256, 512), (128, 128, 256, 256, 512, 512)  # attention where a 256x256 picture is 16 wide or less
+_VQ_F8 = VQSpec(latent_channels=4, widths=(128, 256, 256, 512), attention_levels=(3,), codes=16384)
+_KL_F8 = AutoencoderSpec(latent_channels=4, widths=(128, 256, 512, 512))
+
+AUTOENCODERS: dict[str, AutoencoderSpec | VQSpec] = {
+    "kl-f2": AutoencoderSpec(latent_channels=2, widths=_F2),
+    "kl-f4": AutoencoderSpec(latent_channels=3, widths=_F4),
+    "kl-f8": _KL_F8,
+    "kl-f16": AutoencoderSpec(latent_channels=16, widths=_F16, attention_levels=(4,)),
+    "kl-f16-c8": AutoencoderSpec(latent_channels=8, widths=_F16, attention_levels=(4,)),
+    "kl-f32": AutoencoderSpec(latent_channels=64, widths=_F32, attention_levels=(4, 5)),
+    "kl-f32-c16": AutoencoderSpec(latent_channels=16, widths=_F32, attention_levels=(4, 5)),
+    "vq-f2": VQSpec(latent_channels=2, widths=_F2, codes=2048),
+    "vq-f2-n64": VQSpec(latent_channels=2, widths=_F2, codes=64),
+    "vq-f4": VQSpec(latent_channels=3, widths=_F4, codes=8192),
+    "vq-f4-noattn": VQSpec(latent_channels=3, widths=_F4, mid_attention=False, codes=8192),
+    "vq-f4-n256": VQSpec(latent_channels=3, widths=_F4, codes=256),
+    "vq-f8": _VQ_F8,
+    "vq-f8-n256": _VQ_F8.model_copy(update={"codes": 256}),
+    "vq-f16": VQSpec(latent_channels=8, widths=_F16, attention_levels=(4,), codes=16384),
+    "vq-f32": VQSpec(latent_channels=16, widths=_F32, attention_levels=(4, 5), codes=16384),
+}
 
 _SD1 = UNetSpec(widths=(320, 640, 1280, 1280), depths=(1, 1, 1, 0), heads=8, context_width=768)
 _SD2 = UNetSpec(widths=(320, 640, 1280, 1280), depths=(1, 1, 1, 0), head_width=64, context_width=1024, linear_projection=True)
@@ -37,8 +63,8 @@ _XL = UNetSpec(
     vector_width=2816,  # pooled text 1280, then six numbers (original size, crop, target size) of 256 features each
     linear_projection=True,
 )
-_SD_CODEC = CodecSpec(autoencoder=AUTOENCODERS["kl-f8"], latent=LatentSpec(scale=(0.18215,)))
-_XL_CODEC = CodecSpec(autoencoder=AUTOENCODERS["kl-f8"], latent=LatentSpec(scale=(0.13025,)))
+_SD_CODEC = CodecSpec(autoencoder=_KL_F8, latent=LatentSpec(scale=(0.18215,)))
+_XL_CODEC = CodecSpec(autoencoder=_KL_F8, latent=LatentSpec(scale=(0.13025,)))
 _SCHEDULE = ScheduleSpec(kind="scaled_linear", beta_start=0.00085, beta_end=0.012, steps=1000)
 
 PRESETS = {

@@ -6,10 +6,13 @@ channel counts, level by level from the highest resolution to the lowest.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from undiffuse.conditioners.base import PartSpec, Routes
+from undiffuse.conditioners.table import KINDS
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec
 from undiffuse.diffusion.prediction import check_prediction
@@ -22,16 +25,15 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Widths = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
-class AutoencoderSpec(Spec):
-    """A KL-regularised convolutional autoencoder (Rombach et al. 2022, appendix G).
+class ConvolutionalSpec(Spec):
+    """Sizes of a convolutional autoencoder (Rombach et al. 2022, appendix G).
 
     `patch` folds p x p pixels into channels before the first convolution and unfolds them after the
     last: fewer full-resolution convolutions, which are what a CPU spends its time on. `shortcut` adds linear
-    projections of whole patches beside both halves. `patch = 1` with mid attention and no shortcut is Stable
-    Diffusion's autoencoder.
+    projections of whole patches beside both halves. `patch = 1` and no shortcut are the published autoencoders.
     """
 
-    kind: Literal["kl"] = "kl"
+    kind: Any  # every kind narrows it to a literal of its own
     in_channels: Positive = 3
     latent_channels: Positive
     widths: Widths
@@ -55,6 +57,46 @@ class AutoencoderSpec(Spec):
         return self
 
 
+class AutoencoderSpec(ConvolutionalSpec):
+    """An autoencoder whose latents are kept near a Gaussian; with mid attention and `patch = 1`, Stable Diffusion's."""
+
+    kind: Literal["kl"] = "kl"
+
+
+class VQSpec(ConvolutionalSpec):
+    """An autoencoder whose decoder knows `codes` latents only (Esser et al. 2021)."""
+
+    kind: Literal["vq"] = "vq"
+    codes: Positive
+
+
+class IdentitySpec(Spec):
+    """No autoencoder: diffusion works on the pixels themselves."""
+
+    kind: Literal["identity"] = "identity"
+    in_channels: Positive = 3
+
+    @property
+    def latent_channels(self) -> int:
+        """Those of a picture."""
+        return self.in_channels
+
+    @property
+    def factor(self) -> int:
+        """A latent is as large as its picture."""
+        return 1
+
+
+def _kl_by_default(raw: Any) -> Any:
+    """A table without a kind is of the first that there was."""
+    return {"kind": "kl", **raw} if isinstance(raw, Mapping) and "kind" not in raw else raw
+
+
+AnyAutoencoderSpec = Annotated[
+    AutoencoderSpec | VQSpec | IdentitySpec, Field(discriminator="kind"), BeforeValidator(_kl_by_default)
+]
+
+
 class LatentSpec(Spec):
     """How latents are normalised: z = (mean - shift) * scale, one number a channel, or one for all."""
 
@@ -62,11 +104,21 @@ class LatentSpec(Spec):
     scale: tuple[Annotated[Finite, Field(gt=0)], ...] = (1.0,)
 
 
-class CodecSpec(Spec):
-    """An autoencoder with the normalisation of its latents."""
+class PreviewSpec(Spec):
+    """A tiny second decoder that shows drawings under way; see `networks/tiny_decoder.py`."""
 
-    autoencoder: AutoencoderSpec
+    kind: Literal["tiny"] = "tiny"
+    width: Positive = 64
+    blocks: Positive = 3
+    patch: Positive = 1
+
+
+class CodecSpec(Spec):
+    """An autoencoder with the normalisation of its latents, and with a decoder for previews if it has one."""
+
+    autoencoder: AnyAutoencoderSpec
     latent: LatentSpec = LatentSpec()
+    preview: PreviewSpec | None = None
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
@@ -74,6 +126,17 @@ class CodecSpec(Spec):
             if len(values) not in (1, self.autoencoder.latent_channels):
                 allowed = f"1 or latent_channels = {self.autoencoder.latent_channels} values are allowed"
                 raise ValueError(explain(f"latent.{name} holds {len(values)} values", allowed))
+        return self
+
+    @model_validator(mode="after")
+    def _preview_reaches_pixels(self) -> Self:
+        if self.preview is not None:
+            if isinstance(self.autoencoder, IdentitySpec):
+                raise ValueError(explain("preview beside autoencoder.kind = 'identity'", "its latents are pictures already"))
+            doubled, rest = divmod(self.autoencoder.factor, self.preview.patch)
+            if rest or doubled.bit_count() != 1:
+                allowed = f"the autoencoder's factor {self.autoencoder.factor} must be that times a power of two"
+                raise ValueError(explain(f"preview.patch = {self.preview.patch}", allowed))
         return self
 
 
@@ -120,36 +183,10 @@ class UNetSpec(Spec):
         return self
 
 
-class BertSpec(Spec):
-    """Sizes of a BERT-family text encoder; the defaults are all-MiniLM-L6-v2's."""
-
-    vocabulary: Positive = 30522
-    width: Positive = 384
-    layers: Positive = 6
-    heads: Positive = 12
-    hidden: Positive = 1536
-    positions: Positive = 512
-
-
-class TextSpec(Spec):
-    """Captions through a frozen text encoder: token states for cross-attention, their mean as a vector."""
-
-    kind: Literal["text"] = "text"
-    encoder: BertSpec = BertSpec()
-    length: Positive = 24
-    pooled: bool = True
-
-
-class LabelSpec(Spec):
-    """Class names through a learned table."""
-
-    kind: Literal["label"] = "label"
-    classes: tuple[str, ...]
-    width: Positive
-    route: Literal["vector", "tokens"] = "vector"
-
-
-ConditionerSpec = Annotated[TextSpec | LabelSpec, Field(discriminator="kind")]
+if TYPE_CHECKING:
+    ConditionerSpec = PartSpec
+else:  # one kind a row of the table
+    ConditionerSpec = Annotated[Union[tuple(KINDS.values())], Field(discriminator="kind")]  # noqa: UP007
 
 
 class ModelSpec(Spec):
@@ -178,41 +215,50 @@ class ModelSpec(Spec):
         if self.size % factor:
             given = f"size {self.size} cannot be halved as often as autoencoder and denoiser do"
             raise ValueError(explain(given, f"a multiple of {factor} is needed"))
-        if self.denoiser.spatial_channels:
-            given = f"denoiser.spatial_channels = {self.denoiser.spatial_channels}, but no conditioner delivers a map"
-            raise ValueError(explain(given, "both must be equal", "leave denoiser.spatial_channels out"))
-        self._check_routes()
+        try:
+            self._check_routes()
+        except SpecError as error:
+            raise ValueError(str(error)) from None
         return self
 
     def _check_routes(self) -> None:
-        tokens, vector = self._routes()
-        if tokens != self.denoiser.context_width:
-            raise ValueError(_mismatch("context_width", self.denoiser.context_width, "tokens", tokens))
-        if vector != self.denoiser.vector_width:
-            raise ValueError(_mismatch("vector_width", self.denoiser.vector_width, "vector", vector))
+        tokens, vector, spatial = self._routes()
+        if (tokens or None) != self.denoiser.context_width:
+            raise ValueError(_mismatch("context_width", self.denoiser.context_width, "tokens of width", tokens))
+        if (vector or None) != self.denoiser.vector_width:
+            raise ValueError(_mismatch("vector_width", self.denoiser.vector_width, "a vector of width", vector))
+        if spatial != self.denoiser.spatial_channels:
+            raise ValueError(_mismatch("spatial_channels", self.denoiser.spatial_channels or None, "maps of width", spatial))
         if tokens and not vector and not self.denoiser.attends:
             given = "the conditioners deliver tokens, but denoiser.depths are all 0"
             raise ValueError(explain(given, "tokens are read by transformers only", "give a level a depth of 1 or more"))
 
-    def _routes(self) -> tuple[int | None, int | None]:
-        """Widths that the conditioners deliver on the token and the vector route."""
-        texts = [part for part in self.conditioners if isinstance(part, TextSpec)]
-        labels = [part for part in self.conditioners if isinstance(part, LabelSpec)]
-        if len(texts) > 1:
-            raise ValueError(
-                explain(f"{len(texts)} conditioners of kind 'text'", "a model has one tokenizer, so one is allowed")
-            )
-        tokens = {part.encoder.width for part in texts} | {part.width for part in labels if part.route == "tokens"}
-        if len(tokens) > 1:
-            raise ValueError(explain(f"conditioners with tokens of widths {sorted(tokens)}", "all tokens must have one width"))
-        vector = sum(part.encoder.width for part in texts if part.pooled)
-        vector += sum(part.width for part in labels if part.route == "vector")
-        return next(iter(tokens), None), vector or None
+    def _routes(self) -> Routes:
+        """Widths that the conditioners deliver together on each route."""
+        kinds = [part.kind for part in self.conditioners]
+        twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+        if twice is not None:
+            given = f"{kinds.count(twice)} conditioners of kind {twice!r}"
+            raise ValueError(explain(given, "a request says one thing of each kind, so one is allowed"))
+        return join_routes(self.conditioners)
 
 
-def _mismatch(key: str, given: int | None, route: str, needed: int | None) -> str:
+def join_routes(parts: Sequence[PartSpec]) -> Routes:
+    """Widths that these parts deliver together.
+
+    Raises:
+        SpecError: when two deliver tokens of different widths.
+    """
+    routes = [part.routes() for part in parts]
+    tokens = {route.tokens for route in routes if route.tokens}
+    if len(tokens) > 1:
+        raise SpecError(explain(f"conditioners with tokens of widths {sorted(tokens)}", "all tokens must have one width"))
+    return Routes(next(iter(tokens), 0), sum(route.vector for route in routes), sum(route.spatial for route in routes))
+
+
+def _mismatch(key: str, given: int | None, route: str, needed: int) -> str:
     return explain(
-        f"denoiser.{key} = {given}, but the conditioners deliver {route} of width {needed}",
+        f"denoiser.{key} = {given}, but the conditioners deliver {route} {needed or None}",
         "both must be equal",
         f"set denoiser.{key} = {needed}" if needed else f"leave denoiser.{key} out",
     )

@@ -1,4 +1,4 @@
-"""The convolutional KL autoencoder (Rombach et al. 2022, appendix G; Esser et al. 2021).
+"""Convolutional autoencoders: what all kinds share, and the KL kind (Rombach et al. 2022, appendix G; Esser et al. 2021).
 
 With `patch = 1` and `shortcut = False` the arithmetic is Stable Diffusion's. Two additions make small
 autoencoders quick to train on a CPU:
@@ -11,6 +11,7 @@ autoencoders quick to train on a CPU:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from undiffuse.networks.blocks import ResidualBlock, SpatialSelfAttention, group
 
 NORM_EPS = 1e-6
 LOGVAR_RANGE = (-30.0, 20.0)
+STARTING_LOGVAR = -6.0
 
 
 class Downsample(nn.Module):
@@ -52,7 +54,7 @@ def _middle(width: int, attention: bool) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """Pictures to the moments of their latents."""
+    """Pictures to the moments of their latents: means, and log-variances where there are any."""
 
     def __init__(
         self, in_channels: int, out_channels: int, widths: Sequence[int], blocks: int, attention: Sequence[int], mid: bool
@@ -80,7 +82,7 @@ class Encoder(nn.Module):
         for level in self.levels:
             x = level(x)
         x = self.middle(x)  # (B, Wn, h, w)
-        return self.last(F.silu(self.norm(x)))  # (B, 2C, h, w)
+        return self.last(F.silu(self.norm(x)))  # (B, out, h, w)
 
 
 class Decoder(nn.Module):
@@ -114,10 +116,28 @@ class Decoder(nn.Module):
         return self.last(F.silu(self.norm(x)))  # (B, out, H, W)
 
 
-class Autoencoder(nn.Module):
-    """Pictures to a diagonal Gaussian over latents, and latents to pictures.
+class Coder(nn.Module):
+    """Pictures to latents and back: what every kind of autoencoder can do.
+
+    `factor` is the pixels on a side of a picture for one on a side of its latent.
+    """
+
+    factor: int
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pictures (B, 3, H, W) to latents (B, C, H/f, W/f) and their log-variance; None where a latent is certain."""
+        raise NotImplementedError
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (B, C, h, w) to pictures (B, 3, h*f, w*f), about [-1, 1]."""
+        raise NotImplementedError
+
+
+class ConvolutionalAutoencoder(Coder):
+    """Encoder and decoder with a 1x1 convolution between each and the latent.
 
     Args:
+        moments: numbers that the encoder gives for one of a latent: 2 are mean and log-variance, 1 is the latent alone.
         in_channels: colour channels of a picture.
         latent_channels: channels of a latent.
         widths: channels level by level, from the highest resolution down; each level halves it.
@@ -131,6 +151,7 @@ class Autoencoder(nn.Module):
 
     def __init__(
         self,
+        moments: int,
         *,
         in_channels: int = 3,
         latent_channels: int,
@@ -145,10 +166,10 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.factor = patch * 2 ** (len(widths) - 1)
         self.patch = patch
-        ends = in_channels * patch**2
-        self.encoder = Encoder(ends, 2 * latent_channels, widths, blocks, attention_levels, mid_attention)
+        ends, given = in_channels * patch**2, moments * latent_channels
+        self.encoder = Encoder(ends, given, widths, blocks, attention_levels, mid_attention)
         self.decoder = Decoder(latent_channels, ends, widths, decoder_blocks or blocks + 1, attention_levels, mid_attention)
-        self.to_moments = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
+        self.to_moments = nn.Conv2d(given, given, 1)
         self.from_latent = nn.Conv2d(latent_channels, latent_channels, 1)
         self.shortcut_in: nn.Conv2d | None = None
         self.shortcut_out: nn.ConvTranspose2d | None = None
@@ -156,26 +177,17 @@ class Autoencoder(nn.Module):
             self.shortcut_in = nn.Conv2d(in_channels, latent_channels, self.factor, stride=self.factor)
             self.shortcut_out = nn.ConvTranspose2d(latent_channels, in_channels, self.factor, stride=self.factor)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures (B, 3, H, W) to the mean and the log-variance (B, C, H/f, W/f) of their latents."""
-        moments = self.to_moments(self.encoder(F.pixel_unshuffle(x, self.patch)))
-        mean, logvar = moments.chunk(2, dim=1)
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pictures (B, 3, H, W) to latents (B, C, H/f, W/f) and their log-variance; None where there is one moment."""
+        mean, *rest = self.to_moments(self.encoder(F.pixel_unshuffle(x, self.patch))).split(self.from_latent.in_channels, 1)
         if self.shortcut_in is not None:
             mean = mean + self.shortcut_in(x)
-        return mean, logvar.clamp(*LOGVAR_RANGE)
+        return mean, rest[0].clamp(*LOGVAR_RANGE) if rest else None
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, C, h, w) to pictures (B, 3, h*f, w*f), about [-1, 1]."""
         x = F.pixel_shuffle(self.decoder(self.from_latent(z)), self.patch)
         return x if self.shortcut_out is None else x + self.shortcut_out(z)
-
-    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction (B, 3, H, W) through a sampled latent, with the latent's mean and log-variance.
-
-        `noise` (B, C, H/f, W/f) is the standard normal draw of the reparametrisation (Kingma & Welling 2014).
-        """
-        mean, logvar = self.encode(x)
-        return self.decode(mean + torch.exp(0.5 * logvar) * noise), mean, logvar
 
     @torch.no_grad()
     def start_linear(self, patch_mean: Tensor, components: Tensor, deviations: Tensor) -> None:
@@ -193,10 +205,47 @@ class Autoencoder(nn.Module):
         self.shortcut_in.bias.copy_(-(components / scale * patch_mean).sum((1, 2, 3)))
         self.shortcut_out.weight.copy_(components * scale)
         self.shortcut_out.bias.copy_(patch_mean.mean((1, 2)))
-        channels = len(components)
         nn.init.zeros_(self.decoder.last.weight)
         nn.init.zeros_(self.decoder.last.bias)  # type: ignore[arg-type]
-        nn.init.zeros_(self.to_moments.weight[:channels])
-        nn.init.zeros_(self.to_moments.bias[:channels])  # type: ignore[index]
-        nn.init.zeros_(self.to_moments.weight[channels:])
-        nn.init.constant_(self.to_moments.bias[channels:], -6.0)  # type: ignore[index]
+        nn.init.zeros_(self.to_moments.weight)
+        nn.init.zeros_(self.to_moments.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.to_moments.bias[len(components) :], STARTING_LOGVAR)  # type: ignore[index]
+
+
+class Autoencoder(ConvolutionalAutoencoder):
+    """Pictures to a diagonal Gaussian over latents, and latents to pictures; arguments as above, without `moments`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(2, **options)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (B, 3, H, W) to the mean and the log-variance (B, C, H/f, W/f) of their latents."""
+        mean, logvar = super().encode(x)
+        assert logvar is not None
+        return mean, logvar
+
+    def forward(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruction (B, 3, H, W) through a sampled latent, with the latent's mean and log-variance.
+
+        `noise` (B, C, H/f, W/f) is the standard normal draw of the reparametrisation (Kingma & Welling 2014).
+        """
+        mean, logvar = self.encode(x)
+        return self.decode(mean + torch.exp(0.5 * logvar) * noise), mean, logvar
+
+
+class Identity(Coder):
+    """No autoencoder at all: a latent is the picture itself, and diffusion works on pixels (f = 1 in Rombach et al. 2022)."""
+
+    factor = 1
+
+    def __init__(self, *, in_channels: int = 3) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+
+    def encode(self, x: Tensor) -> tuple[Tensor, None]:
+        """The pictures (B, 3, H, W) as they are."""
+        return x, None
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The latents (B, 3, H, W) as they are."""
+        return z

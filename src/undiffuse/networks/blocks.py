@@ -8,16 +8,17 @@ from torch import Tensor, nn
 GROUPS = 32
 
 
-def group_norm(width: int, eps: float) -> nn.GroupNorm:
-    """GroupNorm with 32 groups, or with the largest divisor of `width` below that."""
-    groups = next(g for g in range(min(GROUPS, width), 0, -1) if width % g == 0)
+def group_norm(width: int, eps: float, fewest: int = 1) -> nn.GroupNorm:
+    """GroupNorm with 32 groups, or with the largest divisor of `width` below that which leaves a group `fewest` channels."""
+    groups = next(g for g in range(max(1, min(GROUPS, width // fewest)), 0, -1) if width % g == 0)
     return nn.GroupNorm(groups, width, eps=eps)
 
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with GroupNorm and SiLU, around them an identity or 1x1 skip (He et al. 2016).
 
-    With `embedding_width` a linear map of the embedding is added between the two (Ho et al. 2020).
+    With `embedding_width` a linear map of the embedding is added between the two (Ho et al. 2020); the norm behind
+    it takes two channels a group at least, for one channel alone loses whatever number is added to it.
     The second convolution starts at zero, so the block starts as its skip.
     """
 
@@ -28,7 +29,7 @@ class ResidualBlock(nn.Module):
         self.norm1 = group_norm(width_in, eps)
         self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1)
         self.embedding = nn.Linear(embedding_width, width_out) if embedding_width else None
-        self.norm2 = group_norm(width_out, eps)
+        self.norm2 = group_norm(width_out, eps, fewest=2 if embedding_width else 1)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1)
         self.skip = nn.Conv2d(width_in, width_out, 1) if width_in != width_out else nn.Identity()

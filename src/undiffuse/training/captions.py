@@ -1,11 +1,16 @@
-"""Captions encoded once: states of the frozen text encoder for every caption of a latent cache."""
+"""Captions encoded once: states of the frozen text encoder for every caption of a latent cache, kept on disk."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from undiffuse.conditioners.text import TextConditioner
@@ -13,6 +18,7 @@ from undiffuse.core.conditioning import Conditioning
 from undiffuse.data.records import Progress
 
 BATCH = 128
+FILE = "captions.safetensors"
 
 
 @dataclass(frozen=True)
@@ -36,25 +42,69 @@ class CaptionCache:
         return Conditioning(tokens=tokens, token_mask=mask, vector=vector)
 
 
-def cache_captions(text: TextConditioner, captions: Iterable[str], progress: Progress | None = None) -> CaptionCache:
-    """Encode each different caption once, those of similar length together.
+def cache_captions(
+    text: TextConditioner, captions: Iterable[str], folder: Path, progress: Progress | None = None
+) -> CaptionCache:
+    """Encode each different caption once, those of similar length together; a run that goes on finds them again.
 
     Args:
         text: a text conditioner with a frozen encoder.
         captions: repeated ones cost nothing.
+        folder: where the states are kept.
         progress: told (captions done, captions in all, what) after every batch.
     """
     unique = sorted(set(captions), key=lambda caption: (len(caption), caption))
-    states, starts, place = [], {}, 0
+    path, digest = folder / FILE, _digest(text, unique)
+    kept = _read(path, digest)
+    if kept is None:
+        kept = _encode(text, unique, progress)
+        _write(path, digest, *kept)
+    states, counts = kept
+    starts: dict[str, tuple[int, int]] = {}
+    place = 0
+    for caption, count in zip(unique, counts.tolist(), strict=True):
+        starts[caption] = (place, count)
+        place += count
+    return CaptionCache(states, starts, text.length, text.pooled)
+
+
+def _encode(text: TextConditioner, unique: list[str], progress: Progress | None) -> tuple[Tensor, Tensor]:
+    """States (T, D) of all tokens, one caption after the other, and how many tokens each has."""
+    states, counts = [], []
     for first in range(0, len(unique), BATCH):
         some = unique[first : first + BATCH]
         cond = text.encode_many(some, batch=BATCH)
         assert cond.tokens is not None and cond.token_mask is not None
-        for row, caption in enumerate(some):
-            count = int(cond.token_mask[row].sum())
-            states.append(cond.tokens[row, :count].half().cpu())
-            starts[caption] = (place, count)
-            place += count
+        states.append(cond.tokens[cond.token_mask].half().cpu())
+        counts.append(cond.token_mask.sum(1).cpu())
         if progress is not None:
             progress(first + len(some), len(unique), "captions")
-    return CaptionCache(torch.cat(states), starts, text.length, text.pooled)
+    return torch.cat(states), torch.cat(counts)
+
+
+def _digest(text: TextConditioner, unique: list[str]) -> str:
+    """What the states follow from: the captions, the encoder, the length."""
+    digest = hashlib.sha256(f"{text.length}\n{text.tokenizer.to_str()}\n".encode())
+    digest.update("\n".join(unique).encode())
+    for name, tensor in text.encoder.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path, digest: str) -> tuple[Tensor, Tensor] | None:
+    """The states and counts in this file, if it keeps those of this digest."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            if (file.metadata() or {}).get("digest") != digest:
+                return None
+            return file.get_tensor("states"), file.get_tensor("counts")
+    except (SafetensorError, OSError):
+        return None
+
+
+def _write(path: Path, digest: str, states: Tensor, counts: Tensor) -> None:
+    partial = path.with_name(path.name + ".part")
+    save_file({"states": states, "counts": counts}, partial, {"digest": digest})
+    os.replace(partial, path)

@@ -11,16 +11,25 @@ from undiffuse.core.errors import UsageError, explain
 from undiffuse.core.spec import Spec
 
 SHOWN = 3
+KIND = "kind"
+LISTS = ("conditioners",)
 EXAMPLE = "for instance --set optimizer.rate=1e-4"
 
 
 def known_keys(spec: type[Spec], prefix: str = "") -> dict[str, Any]:
-    """Every key that a spec of this kind may hold, dotted, with the type of its value; of alternatives, those of all."""
+    """Every key that a spec of this kind may hold, dotted, with the type of its value; of alternatives, those of all.
+
+    The tables of a list go by their kind: `conditioners.text.drop`.
+    """
     keys: dict[str, Any] = {}
     for name, field in spec.model_fields.items():
         keys[prefix + name] = field.annotation
         for inner in _specs(field.annotation):
-            keys |= known_keys(inner, f"{prefix}{name}.")
+            if get_origin(field.annotation) is tuple and KIND in inner.model_fields:
+                keys[f"{prefix}{name}.{inner.model_fields[KIND].default}"] = inner
+                keys |= known_keys(inner, f"{prefix}{name}.{inner.model_fields[KIND].default}.")
+            else:
+                keys |= known_keys(inner, f"{prefix}{name}.")
     return keys
 
 
@@ -51,8 +60,8 @@ def apply(raw: dict[str, Any], override: str, keys: Mapping[str, Any]) -> None:
         raise UsageError(explain(f"--set {override!r}", f"there is no key {key}", remedy))
     node = raw
     for depth, name in enumerate(names[:-1], start=1):
-        if node.get(name) is None:
-            node[name] = {}
+        if node.get(name) is None or (depth == 1 and isinstance(node[name], list)):
+            node[name] = _by_kind(node.get(name) or [])
         node = node[name]
         if not isinstance(node, dict):
             raise UsageError(explain(f"--set {override!r}", f"{'.'.join(names[:depth])} is a value, not a table"))
@@ -60,6 +69,22 @@ def apply(raw: dict[str, Any], override: str, keys: Mapping[str, Any]) -> None:
         node[names[-1]] = _value(text, keys.get(key))
     else:
         node.pop(names[-1], None)
+    if names[0] in LISTS and isinstance(raw.get(names[0]), dict):
+        raw[names[0]] = _listed(raw[names[0]], override)
+
+
+def _by_kind(tables: list[Any]) -> dict[str, Any]:
+    """The tables of a list by their kind."""
+    return {str(table.get(KIND)): table for table in tables if isinstance(table, dict)}
+
+
+def _listed(tables: dict[str, Any], override: str) -> list[dict[str, Any]]:
+    """Tables by kind as a list again."""
+    wrong = next((kind for kind, table in tables.items() if not isinstance(table, dict)), None)
+    if wrong is not None:
+        remedy = f"for instance --set {LISTS[0]}.{wrong}.drop=0.1"
+        raise UsageError(explain(f"--set {override!r}", f"{LISTS[0]}.{wrong} is a table", remedy))
+    return [{KIND: kind, **table} for kind, table in tables.items()]
 
 
 def nearest(key: str, keys: Iterable[str]) -> list[str]:

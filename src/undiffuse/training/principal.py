@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from undiffuse.networks.autoencoder import Autoencoder
+from undiffuse.networks.autoencoder import ConvolutionalAutoencoder
+from undiffuse.networks.quantizer import VQAutoencoder
 
 
 def principal_patches(pixels: Tensor, size: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -30,7 +32,15 @@ def principal_patches(pixels: Tensor, size: int, count: int) -> tuple[Tensor, Te
     return mean.view(shape).float(), components.reshape(count, *shape).float(), deviations.float()
 
 
-def start_at_principal_components(autoencoder: Autoencoder, pixels: Tensor) -> None:
-    """Let an autoencoder with shortcuts begin as the PCA of these pictures (B, 3, H, W)."""
+def start_at_principal_components(autoencoder: ConvolutionalAutoencoder, pixels: Tensor, rng: np.random.Generator) -> None:
+    """Let an autoencoder with shortcuts begin as the PCA of these pictures (B, 3, H, W).
+
+    Codes, if it has any, begin at latents of these pictures that `rng` chooses, all different where there are enough:
+    codes of the usual start, close to 0, would be left behind by latents of unit variance.
+    """
     channels = autoencoder.from_latent.in_channels
     autoencoder.start_linear(*principal_patches(pixels, autoencoder.factor, channels))
+    if isinstance(autoencoder, VQAutoencoder) and autoencoder.shortcut_in is not None:
+        with torch.no_grad():
+            latents = autoencoder.shortcut_in(pixels).movedim(1, -1).flatten(0, -2).unique(dim=0)  # (N, C): all there is yet
+        autoencoder.quantizer.start_at(latents[torch.from_numpy(rng.permutation(len(latents)))])

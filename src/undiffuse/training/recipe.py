@@ -6,9 +6,9 @@ import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from undiffuse.core.errors import SpecError, UsageError, explain
 from undiffuse.core.spec import Spec
@@ -17,7 +17,7 @@ from undiffuse.data.render import RenderSpec
 from undiffuse.diffusion.laws import LawSpec
 from undiffuse.diffusion.schedule import ScheduleSpec
 from undiffuse.diffusion.weighting import WeightingSpec
-from undiffuse.model.spec import AutoencoderSpec, UNetSpec
+from undiffuse.model.spec import AnyAutoencoderSpec, ConditionerSpec, PreviewSpec, UNetSpec
 from undiffuse.training.overrides import apply, is_known, known_keys, nearest
 
 Positive = Annotated[int, Field(ge=1)]
@@ -29,10 +29,14 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataSpec(Spec):
-    """Which pictures, and how they are shown to the net; `caption` is said of those of which nothing is said."""
+    """Which pictures, and how they are shown to the net.
+
+    `caption` is said of those of which nothing is said; `label` names a field to take the class from ("concept").
+    """
 
     path: str
     caption: str = ""
+    label: str = ""
     render: RenderSpec = RenderSpec()
     memory_gib: AtLeast0 = 4.0
 
@@ -84,15 +88,35 @@ class AdversarialSpec(Spec):
 
 
 class PerceptualSpec(Spec):
-    """A distance between the features that a frozen backbone sees."""
+    """A distance between the features that a frozen backbone sees.
 
-    backbone: Literal["efficientnet_lite0"] = "efficientnet_lite0"
+    "lpips" is VGG16 with the heads of Zhang et al. 2018, read from files of your own: `weights` names one, or two
+    that hold all of it together. The original weighs it 1.
+    """
+
+    backbone: Literal["efficientnet_lite0", "lpips"] = "efficientnet_lite0"
+    weights: str | tuple[str, ...] = ()
     weight: float = 0.5
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Where the weights lie."""
+        return (self.weights,) if isinstance(self.weights, str) else self.weights
+
+    @model_validator(mode="after")
+    def _weights_belong(self) -> Self:
+        if bool(self.files) != (self.backbone == "lpips"):
+            given = f"backbone = {self.backbone!r} with weights = {list(self.files)}"
+            allowed = "files of weights belong to 'lpips', which is not part of this package"
+            raise ValueError(explain(given, allowed, "name the files, or choose the other backbone"))
+        return self
 
 
 class AutoencoderObjective(Spec):
-    """Stage one: reconstruction + KL, optionally perceptual and adversarial terms (Rombach et al. 2022, eq. 25).
+    """Stage one: reconstruction + KL or codes, optionally perceptual and adversarial terms (Rombach et al. 2022, eq. 25).
 
+    `kl` counts for an autoencoder of kind "kl"; for kind "vq" `codebook` draws codes to latents and `commitment`,
+    the beta of van den Oord et al. 2017, latents to codes (the original code has the two the wrong way round).
     `start` names a model or run whose autoencoder the run goes on from; it needs no `autoencoder` table.
     """
 
@@ -103,6 +127,8 @@ class AutoencoderObjective(Spec):
     l2: float = 1.0
     gradient: float = 0.5
     kl: float = 1e-4
+    codebook: float = 1.0
+    commitment: float = 0.25
     perceptual: PerceptualSpec | None = None
     adversarial: AdversarialSpec | None = None
 
@@ -110,22 +136,17 @@ class AutoencoderObjective(Spec):
 class DiffusionObjective(Spec):
     """Stage two: the denoising loss on cached latents (Rombach et al. 2022, eq. 2 and 3).
 
-    `codec` and `text` name where the frozen parts come from: "default" (the embedded model), a run, or a model
-    folder; `text` may also be "minilm" (the whole all-MiniLM-L6-v2, of whose vocabulary `vocabulary` rows are
-    kept) or "none". `labels` adds the class names of the data set. `start` names a model whose denoiser and text
-    encoder the run goes on from, and its codec where `codec` names no other; it needs no `denoiser` table.
+    `codec` names where the frozen autoencoder comes from: "default" (the embedded model), a run, or a model
+    folder. `start` names a model whose denoiser and conditioners the run goes on from, and its codec where `codec`
+    names no other; it needs no `denoiser` table.
 
-    Every picture is rendered and encoded `variants` times; captions are dropped with probability `drop`, so
-    that guidance has an unconditional answer to compare with (Ho & Salimans 2022).
+    Every picture is rendered and encoded `variants` times; with probability `drop` the net is told nothing that
+    guidance is about, so that there is an unconditional answer to compare with (Ho & Salimans 2022). Every
+    conditioner may be left out alone as well, by a `drop` of its own.
     """
 
     kind: Literal["diffusion"] = "diffusion"
     codec: str | None = None
-    text: str = "default"
-    vocabulary: Positive = 15000
-    length: Positive = 24
-    labels: bool = False
-    label_width: Positive = 128
     start: str | None = None
     schedule: ScheduleSpec = ScheduleSpec(kind="flow")
     prediction: Literal["eps", "x0", "v", "flow"] = "flow"
@@ -136,16 +157,37 @@ class DiffusionObjective(Spec):
     preview_prompts: tuple[str, ...] = ()
 
 
+class PreviewObjective(Spec):
+    """A tiny decoder learns to draw what a codec's own decoder draws, for previews of drawings under way.
+
+    `start` names the model, or the autoencoder run, that gets it: the run's model is that one with the decoder in it.
+    """
+
+    kind: Literal["preview_decoder"] = "preview_decoder"
+    start: str = "default"
+    crop: Positive = 128
+    l1: float = 1.0
+    l2: float = 1.0
+    gradient: float = 0.5
+    net: PreviewSpec = PreviewSpec()
+
+
 class Recipe(Spec):
-    """One training run: what to learn from which pictures, with which net, for how long."""
+    """One training run: what to learn from which pictures, with which net, steered by what, for how long.
+
+    `conditioners` are what steers stage two, a table each: `[[conditioners]]`, `kind = "text"`. A run that goes on
+    from a model keeps those of the model; kinds that it has not yet learned are added, of the others only `drop`
+    counts. On the command line a conditioner goes by its kind: `--set conditioners.text.drop=0.1`.
+    """
 
     name: str
     data: DataSpec
     run: RunSpec
     optimizer: OptimizerSpec = OptimizerSpec()
-    objective: Annotated[AutoencoderObjective | DiffusionObjective, Field(discriminator="kind")]
-    autoencoder: AutoencoderSpec | None = None
+    objective: Annotated[AutoencoderObjective | DiffusionObjective | PreviewObjective, Field(discriminator="kind")]
+    autoencoder: AnyAutoencoderSpec | None = None
     denoiser: UNetSpec | None = None
+    conditioners: tuple[ConditionerSpec, ...] = ()
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -9,16 +9,14 @@ from undiffuse.checkpoints.folder import SPEC
 from undiffuse.checkpoints.native import MODEL_FORMAT, read_spec
 from undiffuse.core.errors import CheckpointError, SpecError, explain
 from undiffuse.model.spec import ModelSpec
-from undiffuse.training.recipe import AutoencoderObjective, DiffusionObjective, Recipe
-
-BROUGHT_ALONG = ("text", "vocabulary", "length", "labels", "label_width")
+from undiffuse.training.recipe import DiffusionObjective, Recipe
 
 
 def settle(recipe: Recipe) -> Recipe:
     """The recipe with everything filled in that follows from `objective.start`, as a run keeps it.
 
     The pictures are shown in the size of that model, unless the recipe names one; a denoiser goes on with its own
-    prediction, schedule and conditioners.
+    prediction and schedule.
 
     Raises:
         CheckpointError: when there is no such model.
@@ -32,7 +30,7 @@ def settle(recipe: Recipe) -> Recipe:
         raise SpecError(explain(f"[{table}] beside objective.start", "that model brings its own net", "leave one of them out"))
     spec = _read(find_folder(terms.start))
     if spec is None:
-        if isinstance(terms, AutoencoderObjective):
+        if not isinstance(terms, DiffusionObjective):
             return recipe
         given = f"objective.start = {terms.start!r} holds an autoencoder only"
         raise CheckpointError(
@@ -54,8 +52,8 @@ def _read(folder: Path) -> ModelSpec | None:
 
 def _taken_over(terms: DiffusionObjective, spec: ModelSpec) -> DiffusionObjective:
     """The objective with the model's own prediction and schedule."""
-    for name in (*BROUGHT_ALONG, "prediction", "schedule"):
-        asked, own = getattr(terms, name), getattr(spec, name, None)
+    for name in ("prediction", "schedule"):
+        asked, own = getattr(terms, name), getattr(spec, name)
         if asked not in (type(terms).model_fields[name].default, own):
             given = f"objective.{name} beside objective.start = {terms.start!r}"
             raise SpecError(explain(given, "the model goes on with what it has learned", f"leave objective.{name} out"))

@@ -6,12 +6,14 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from undiffuse.conditioners.base import Sight
 from undiffuse.conditioners.combined import Conditioner
 from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.errors import SpecError
 from undiffuse.networks.text.bert import BertEncoder
 
+NO_SIGHT = Sight(encode=lambda pixels: pixels, describe=lambda pixels: pixels, size=(8, 8))
 ROWS = [{"caption": "a fox", "label": "fox"}, {"caption": "a rocket"}, {"label": "cat"}]
 
 
@@ -62,35 +64,33 @@ def test_a_missing_field_is_the_null_of_its_part(text: TextConditioner, vectors:
     assert not torch.equal(cond["tokens"][0], null["tokens"][0])
 
 
-def test_drop_replaces_rows_by_the_null(text: TextConditioner, vectors: LabelConditioner) -> None:
+def test_a_row_without_a_part_says_nothing_to_it(text: TextConditioner, vectors: LabelConditioner) -> None:
     both = Conditioner([text, vectors])
-    cond = both(ROWS)
-    dropped = both.drop(cond, torch.tensor([True, False, True]))
-    for name, value in dropped.slots().items():
-        assert torch.equal(value[[0, 2]], cond.slots()[name][[0, 2]])
-        assert torch.equal(value[1], both.null(1).slots()[name][0])
+    silent = [both.without(row, [vectors]) for row in ROWS]
+    cond, null = both(silent).slots(), both.null(3).slots()
+    assert torch.equal(cond["tokens"], both(ROWS).slots()["tokens"])
+    assert torch.equal(cond["vector"][:, 16:], null["vector"][:, 16:])
+    assert both.without(ROWS[0], both.parts) == {}
 
 
-def test_drop_teaches_the_null_row(vectors: LabelConditioner) -> None:
-    cond = vectors([{"label": "fox"}] * 2)
-    dropped = Conditioner([vectors]).drop(cond, torch.tensor([True, False])).slots()["vector"]
-    (gradient,) = torch.autograd.grad(dropped.sum(), vectors.table.weight)
+def test_a_dropped_row_teaches_the_null(vectors: LabelConditioner) -> None:
+    both = Conditioner([vectors])
+    cond = both([{"label": "fox"}, both.without({"label": "fox"}, [vectors])]).slots()["vector"]
+    (gradient,) = torch.autograd.grad(cond.sum(), vectors.table.weight)
     assert gradient.sum(1).tolist() == [0, 5, 5]
-
-
-def test_drop_keeps_the_precision(text: TextConditioner) -> None:
-    conditioner = Conditioner([text])
-    dropped = conditioner.drop(conditioner(ROWS).to(dtype=torch.float16), torch.tensor([True, False, True]))
-    dtypes = {name: value.dtype for name, value in dropped.slots().items()}
-    assert dtypes == {"vector": torch.float16, "tokens": torch.float16, "token_mask": torch.bool}
 
 
 def test_no_parts_condition_on_nothing() -> None:
     empty = Conditioner()
     assert empty(ROWS).slots() == {}
-    assert empty.drop(empty(ROWS), torch.tensor([True, False, True])).slots() == {}
+    assert empty.read(ROWS, NO_SIGHT) == [{}, {}, {}]
     with pytest.raises(SpecError, match="has not learned 'caption'; it reads: nothing"):
         empty.require(["caption"])
+
+
+def test_readings_of_all_parts_stand_in_one_row(text: TextConditioner, vectors: LabelConditioner) -> None:
+    given = [{"caption": "a fox", "label": "fox", "weather": "rain"}, {"label": None}]
+    assert Conditioner([text, vectors]).read(given, NO_SIGHT) == [{"caption": "a fox", "label": "fox"}, {}]
 
 
 def test_fields_never_learned_are_named(text: TextConditioner, vectors: LabelConditioner) -> None:

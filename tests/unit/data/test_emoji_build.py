@@ -11,7 +11,7 @@ from undiffuse.data.dataset import open_dataset
 from undiffuse.data.emoji.build import BuildReport, build_emoji
 from undiffuse.data.emoji.catalogue import held_out_styles
 from undiffuse.data.emoji.raster import Drawing, draw, svg_document
-from undiffuse.data.emoji.shards import read_rows
+from undiffuse.data.shard_files import read_rows
 
 pytest.importorskip("resvg_py")
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,11 @@ class Held:
 
     rows: list[Row]
     pictures: list[Image.Image | None]
+    maps: dict[int, Image.Image] = field(default_factory=dict)
+    map_classes: list[str] = field(default_factory=list)
+
+    def read_map(self, index: int) -> Image.Image | None:
+        return self.maps.get(index)
 
     def read(self, index: int) -> Image.Image:
         picture = self.pictures[index]
@@ -213,3 +218,82 @@ def test_shades_are_slight() -> None:
     for number in range(50):
         canvas = draw_background({"teal": 1.0}, 4, numpy_stream("shade", number)).canvas
         assert np.abs(np.asarray(canvas).astype(int) - COLOURS["teal"]).max() <= 8
+
+
+CLASS_COLOURS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)], np.uint8)
+
+
+def coded(width: int, height: int) -> tuple[Image.Image, Image.Image]:
+    """A picture of coarse blocks whose colours encode its classes, and its map."""
+    blocks = np.random.default_rng(3).integers(0, 4, (height // 8, width // 8))
+    indices = blocks.repeat(8, 0).repeat(8, 1).astype(np.uint8)
+    return Image.fromarray(CLASS_COLOURS[indices]), Image.fromarray(indices)
+
+
+@pytest.mark.parametrize("crop", ["center", "random", "none"])
+@pytest.mark.parametrize("shape", [(96, 64), (64, 64), (64, 128)])
+def test_maps_follow_their_pictures_exactly(crop: str, shape: tuple[int, int]) -> None:
+    picture, indices = coded(*shape)
+    pictures = Held([Row("a", "a park")], [picture], {0: indices})
+    for number in range(4):
+        spec = RenderSpec(size=64, crop=crop, flip=0.5)
+        example = render(pictures, 0, spec, numpy_stream("map", number))
+        levels = ((example.pixels + 1) * 127.5).round().permute(1, 2, 0).numpy()
+        found = np.abs(levels[:, :, None] - CLASS_COLOURS.astype(float)).sum(-1)
+        shown = example.fields["map"]
+        assert shown.shape == (64, 64) and shown.dtype == np.uint8
+        bare = shown == 255
+        assert bare.any() == (crop == "none" and shape != (64, 64))
+        assert (levels[bare] == 255).all()
+        plain = (found.min(-1) < 40) & ~bare  # not where resampling mixes two blocks
+        assert plain.mean() > 0.25
+        assert (found.argmin(-1)[plain] == shown[plain]).all()
+
+
+@pytest.mark.parametrize("crop", ["center", "random", "none"])
+def test_boxes_follow_their_pictures(crop: str) -> None:
+    indices = np.zeros((64, 96), np.uint8)
+    indices[16:48, 40:60] = 1
+    picture = Image.fromarray(CLASS_COLOURS[indices])
+    box = [40 / 96, 16 / 64, 60 / 96, 48 / 64, "dog"]
+    pictures = Held([Row("a", "a dog", fields={"boxes": [box]})], [picture], {0: Image.fromarray(indices)})
+    sides = set()
+    for number in range(8):
+        fields = render(pictures, 0, RenderSpec(size=64, crop=crop, flip=0.5), numpy_stream("box", number)).fields
+        ((left, top, right, bottom, label),) = fields["boxes"]
+        rows, columns = np.flatnonzero((fields["map"] == 1).any(1)), np.flatnonzero((fields["map"] == 1).any(0))
+        seen = (columns[0] / 64, rows[0] / 64, (columns[-1] + 1) / 64, (rows[-1] + 1) / 64)
+        assert (left, top, right, bottom) == pytest.approx(seen, abs=1.01 / 64) and label == "dog"
+        sides.add(round(left, 2))
+    assert len(sides) > 1
+
+
+def test_boxes_are_clipped_and_those_cut_away_are_gone() -> None:
+    boxes = [[0, 0.5, 0.4, 1.5, "a"], [0, 0, 0.26, 1, "b"], [0, 0, 0.2, 1, "c"]]
+    pictures = Held([Row("a", "", fields={"boxes": boxes})], [Image.new("RGB", (64, 32))])
+    ((*sides, label),) = render(pictures, 0, RenderSpec(size=16), numpy_stream("a")).fields["boxes"]
+    assert sides == pytest.approx([0, 0.5, 0.3, 1]) and label == "a"
+
+
+def test_what_says_left_is_not_mirrored_with_its_map() -> None:
+    picture, indices = coded(64, 64)
+    spec = RenderSpec(size=64, flip=1.0)
+    for words, mirrored in (("a tree to the left of a fox", False), ("a tree and a fox", True)):
+        shown = render(Held([Row("a", words)], [picture], {0: indices}), 0, spec, numpy_stream("a")).fields["map"]
+        expected = np.asarray(indices)[:, ::-1] if mirrored else np.asarray(indices)
+        assert np.array_equal(shown, expected)
+
+
+def test_maps_of_another_size_are_fitted_and_of_another_shape_left_out() -> None:
+    picture, indices = coded(64, 64)
+    pictures = Held([Row("a", "")], [picture], {0: indices.resize((128, 128), Image.Resampling.NEAREST)})
+    assert np.array_equal(render(pictures, 0, RenderSpec(size=64), numpy_stream("a")).fields["map"], np.asarray(indices))
+    pictures.maps[0] = indices.resize((128, 64))
+    assert "map" not in render(pictures, 0, RenderSpec(size=64), numpy_stream("a")).fields
+
+
+def test_cutouts_bring_neither_map_nor_boxes() -> None:
+    cutout = Image.new("RGBA", (32, 32))
+    row = Row("a", "", fields={"boxes": [[0, 0, 1, 1, "a"]]})
+    fields = render(Held([row], [cutout], {0: Image.new("L", (32, 32))}), 0, RenderSpec(size=16), numpy_stream("a")).fields
+    assert "map" not in fields and "boxes" not in fields

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,12 +20,21 @@ class Counting:
         self.rows = [Row(str(n), "") for n in range(3)]
         self.reads = [0, 0, 0]
         self.size = size
+        self.map_reads = 0
 
     def read(self, index: int) -> Image.Image:
         self.reads[index] += 1
         if index == 2:
             raise DataError("2 is damaged.")
         return Image.new("RGB", self.size, (index, 0, 0))
+
+    map_classes: ClassVar[list[str]] = ["sky", "sea"]
+
+    def read_map(self, index: int) -> Image.Image | None:
+        self.map_reads += 1
+        if index == 2:
+            raise DataError("map 2 is damaged.")
+        return Image.fromarray(np.eye(20, 40, dtype=np.uint8)) if index == 0 else None
 
 
 def test_pictures_are_decoded_once_within_the_budget() -> None:
@@ -61,3 +71,24 @@ def test_transparency_survives(emoji_like: Path) -> None:
     store = PictureStore(dataset, 32, 10**6)
     store.read(0)
     assert np.array_equal(np.asarray(store.read(0)), np.asarray(dataset.read(0)))
+
+
+def test_maps_are_kept_within_the_same_budget_and_shrunk_without_mixing() -> None:
+    source = Counting()
+    store = PictureStore(source, size=10, budget_bytes=20 * 10)
+    for _ in range(3):
+        indices = store.read_map(0)
+        assert indices is not None and (indices.mode, indices.size) == ("L", (20, 10))
+        assert np.array_equal(np.asarray(indices), np.eye(10, 20, dtype=np.uint8))
+    assert source.map_reads == 1 and store.map_classes == ["sky", "sea"]
+    assert store.read_map(1) is None
+    store.read(0)
+    store.read(0)
+    assert source.reads[0] == 2  # the map has used the budget up
+
+
+def test_maps_that_cannot_be_read_are_remembered() -> None:
+    store = PictureStore(Counting(), 20, 10**6)
+    with pytest.raises(DataError):
+        store.read_map(2)
+    assert [problem.reason for problem in store.problems] == ["map 2 is damaged."]

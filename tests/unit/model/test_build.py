@@ -8,6 +8,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from undiffuse.conditioners.labels import LabelSpec
+from undiffuse.conditioners.text import TextSpec
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError
 from undiffuse.core.random import normal, uniform
@@ -17,7 +19,7 @@ from undiffuse.diffusion.schedule import FlowSchedule, ScheduleSpec, build_sched
 from undiffuse.model.build import build_denoiser, build_model, build_part
 from undiffuse.model.denoiser import Denoiser
 from undiffuse.model.latent_diffusion import LatentDiffusion
-from undiffuse.model.spec import LabelSpec, ModelSpec, TextSpec
+from undiffuse.model.spec import ModelSpec
 
 
 def test_a_model_draws_what_its_spec_says(tiny_model: LatentDiffusion, tiny_spec: ModelSpec) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+from undiffuse.checkpoints.api import load_codec
+from undiffuse.checkpoints.native import save_codec
 from undiffuse.core.errors import SpecError
 from undiffuse.core.random import normal, uniform
 from undiffuse.model.build import build_codec
 from undiffuse.model.codec import Codec
-from undiffuse.model.spec import AutoencoderSpec, CodecSpec, LatentSpec
+from undiffuse.model.spec import AutoencoderSpec, CodecSpec, IdentitySpec, LatentSpec, VQSpec
 from undiffuse.networks.autoencoder import Autoencoder
+from undiffuse.networks.quantizer import VQAutoencoder
 
 
 class Exact(Autoencoder):
@@ -79,6 +84,31 @@ def test_one_number_may_stand_for_all_channels(pixels: Tensor) -> None:
 
 def test_the_normalisation_is_not_among_the_weights(codec: Codec) -> None:
     assert codec.state_dict().keys() == {f"autoencoder.{name}" for name in codec.autoencoder.state_dict()}
+
+
+@torch.no_grad()
+def test_a_vq_codec_works_on_latents_before_they_are_quantised(pixels: Tensor) -> None:
+    spec = VQSpec(latent_channels=2, widths=(8, 8), blocks=1, mid_attention=False, codes=5)
+    codec = build_codec(CodecSpec(autoencoder=spec, latent=LatentSpec(scale=(2.0,))))
+    net = codec.autoencoder
+    assert isinstance(net, VQAutoencoder)
+    net.quantizer.codes.copy_(normal((5, 2), "codes"))
+    z = codec.encode(pixels)
+    torch.testing.assert_close(z / 2, net.encode(pixels)[0])
+    assert len(net.quantizer.nearest(z / 2).unique()) > 1
+    codes = net.quantizer.look_up(net.quantizer.nearest(z / 2))
+    torch.testing.assert_close(codec.decode(z), codec.decode(2 * codes))  # both mean the same codes
+    torch.testing.assert_close(codec(pixels), net(pixels)[0].clamp(-1, 1))
+
+
+def test_without_an_autoencoder_latents_are_pictures(pixels: Tensor, tmp_path: Path) -> None:
+    spec = CodecSpec(autoencoder=IdentitySpec(), latent=LatentSpec(shift=(0.25,), scale=(2.0,)))
+    save_codec(build_codec(spec).autoencoder, spec, tmp_path / "pixels")
+    codec, found = load_codec(tmp_path / "pixels")
+    assert found == spec and (codec.factor, codec.channels) == (1, 3)
+    assert torch.equal(codec.encode(pixels), (pixels - 0.25) * 2)
+    torch.testing.assert_close(codec(pixels), pixels)
+    assert load_codec("pixels")[1] == CodecSpec(autoencoder=IdentitySpec())
 
 
 def test_a_codec_in_bf16_answers_in_float32(pixels: Tensor) -> None:

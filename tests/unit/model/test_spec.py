@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from undiffuse.core.errors import SpecError
-from undiffuse.model.spec import AutoencoderSpec, CodecSpec, ModelSpec, UNetSpec
+from undiffuse.model.spec import AutoencoderSpec, CodecSpec, IdentitySpec, ModelSpec, UNetSpec, VQSpec
 
 
 @pytest.fixture
@@ -64,7 +64,10 @@ def test_extra_keys_are_refused_wherever_they_stand(raw: dict[str, Any], place: 
         ("size", 34, "a multiple of 4 is needed"),
         ("prediction", "noise", "prediction = 'noise'"),
         ("schedule.kind", "karras", "schedule.kind = 'karras'"),
-        ("codec.autoencoder.kind", "vq", "kind = 'vq'"),
+        ("codec.autoencoder.kind", "vae", "'vae' found using 'kind' does not match .*'kl', 'vq', 'identity'"),
+        ("codec.autoencoder.kind", "vq", r"autoencoder\.vq\.codes: missing"),
+        ("codec.autoencoder", {"kind": "vq", "latent_channels": 3, "widths": [8], "codes": 0}, "codes = 0"),
+        ("codec.autoencoder", {"kind": "identity", "widths": [8]}, "widths: unknown key"),
         ("codec.autoencoder.widths", [], "widths = "),
         ("codec.autoencoder.widths", [16, 0], r"widths\.1 = 0"),
         ("codec.autoencoder.latent_channels", 0, "latent_channels = 0"),
@@ -85,7 +88,7 @@ def test_extra_keys_are_refused_wherever_they_stand(raw: dict[str, Any], place: 
         ("denoiser.heads", None, "heads = None, head_width = None; exactly one of the two must be set"),
         ("denoiser.head_width", 8, "heads = 2, head_width = 8; exactly one of the two must be set"),
         ("denoiser.dropout", 1.0, r"dropout = 1\.0"),
-        ("denoiser.spatial_channels", 5, "spatial_channels = 5, but no conditioner delivers a map"),
+        ("denoiser.spatial_channels", 5, "spatial_channels = 5, but the conditioners deliver maps of width None"),
         (
             "denoiser.context_width",
             768,
@@ -109,7 +112,7 @@ def test_every_wrong_key_is_listed_at_once(raw: dict[str, Any]) -> None:
     change(raw, "denoiser.blocks", 0)
     change(raw, "codec.autoencoder.patch", "big")
     del raw["name"]
-    with pytest.raises(SpecError, match=r"name: missing; codec\.autoencoder\.patch = 'big': .*denoiser\.blocks = 0"):
+    with pytest.raises(SpecError, match=r"name: missing; codec\.autoencoder\.kl\.patch = 'big': .*denoiser\.blocks = 0"):
         ModelSpec.parse(raw)
 
 
@@ -139,6 +142,19 @@ def test_heads_are_only_asked_for_where_there_is_attention() -> None:
 @pytest.mark.parametrize(("patch", "levels", "factor"), [(1, 4, 8), (4, 2, 8), (2, 1, 2), (1, 1, 1)])
 def test_the_factor_follows_from_patch_and_levels(patch: int, levels: int, factor: int) -> None:
     assert AutoencoderSpec(latent_channels=4, widths=(8,) * levels, patch=patch).factor == factor
+
+
+def test_a_table_without_a_kind_is_a_kl_autoencoder_and_every_kind_survives_json() -> None:
+    vq = {"kind": "vq", "latent_channels": 3, "widths": [8, 8], "codes": 16}
+    for table, kind in (
+        ({"latent_channels": 3, "widths": [8, 8]}, AutoencoderSpec),
+        (vq, VQSpec),
+        ({"kind": "identity"}, IdentitySpec),
+    ):
+        spec = CodecSpec.parse({"autoencoder": table})
+        assert type(spec.autoencoder) is kind
+        assert CodecSpec.model_validate_json(spec.model_dump_json()) == spec
+        assert (spec.autoencoder.latent_channels, spec.autoencoder.factor) == (3, 1 if kind is IdentitySpec else 2)
 
 
 def test_a_codec_spec_takes_one_number_for_all_channels() -> None:

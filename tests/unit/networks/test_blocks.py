@@ -120,3 +120,12 @@ def test_a_net_in_bf16_tells_neighbouring_times_apart() -> None:
     first, second = embed(torch.tensor([999.0, 1000.0]))
     assert first.dtype == torch.bfloat16
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("width", [2, 32, 64])
+def test_an_embedding_reaches_the_output_at_any_width(width: int) -> None:
+    block = ResidualBlock(width, width, embedding_width=4)
+    torch.nn.init.normal_(block.conv2.weight)
+    x = normal((1, width, 4, 4), "test", "x")
+    one, other = (block(x, normal((1, 4), "test", "embedding", n)) for n in (0, 1))
+    assert (one - other).abs().max() > 1e-3

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.training.objectives.autoencoder import CRITIC, AutoencoderTraining, Crops
 from undiffuse.training.objectives.base import few_pictures
 from undiffuse.training.objectives.diffusion import DiffusionTraining
@@ -32,7 +31,8 @@ def stage_one(autoencoder_recipe: Path, make_photos: Photos, tmp_path: Path) -> 
 
 @pytest.fixture
 def stage_two(diffusion_recipe: Path, tiny_folder: Path, make_photos: Photos, tmp_path: Path) -> DiffusionTraining:
-    parts = [f"objective.codec={tiny_folder}", f"objective.text={tiny_folder}", "objective.labels=true", "objective.drop=0.25"]
+    parts = [f"objective.codec={tiny_folder}", "objective.drop=0.25"]
+    parts += [f"conditioners.text.source={tiny_folder}", "conditioners.label.drop=0"]
     recipe = load_recipe(diffusion_recipe, [f"data.path={make_photos(8, 'folders')}", *parts, "run.batch=400"])
     objective = prepare(recipe, tmp_path, torch.device("cpu"))
     assert isinstance(objective, DiffusionTraining)
@@ -94,14 +94,20 @@ def test_the_adaptive_weight_balances_the_gradients_at_the_last_layer(stage_one:
 
 
 def test_captions_and_labels_are_dropped_together_and_as_often_as_asked(stage_two: DiffusionTraining) -> None:
-    batch = stage_two.batch(0, range(400))
-    text, null = batch.text, stage_two.null_text
-    assert text is not None and text.tokens is not None and null is not None and null.tokens is not None
+    rows = stage_two.batch(0, range(400)).rows
 
-    unsaid = (text.tokens == null.tokens).flatten(1).all(1)
-    assert unsaid.tolist() == [label is None for label in batch.labels] == (~batch.keep).tolist()
-    assert 0.17 < float(unsaid.float().mean()) < 0.33
-    assert isinstance(stage_two.label_part, LabelConditioner) and set(batch.labels) == {"red", "blue", None}
+    assert all(("caption" in row) == ("label" in row) for row in rows)
+    assert 0.17 < sum("caption" not in row for row in rows) / len(rows) < 0.33
+    assert {row.get("label") for row in rows} == {"red", "blue", None}
+
+
+def test_captions_that_are_dropped_are_the_empty_one(stage_two: DiffusionTraining) -> None:
+    batch = stage_two.batch(0, range(40))
+    cond, null = stage_two._cond(batch), stage_two.model.conditioner.null(1)
+    assert cond.vector is not None and null.vector is not None
+
+    unsaid = (cond.vector - null.vector).abs().amax(1) < 1e-2
+    assert unsaid.tolist() == ["caption" not in row for row in batch.rows]
 
 
 def test_every_slot_has_streams_of_its_own(stage_two: DiffusionTraining) -> None:
@@ -109,7 +115,7 @@ def test_every_slot_has_streams_of_its_own(stage_two: DiffusionTraining) -> None
 
     assert torch.equal(whole.noise[5:], part.noise) and torch.equal(whole.z[5:], part.z)
     assert torch.equal(torch.as_tensor(whole.level.t)[5:], torch.as_tensor(part.level.t))
-    assert whole.labels[5:] == part.labels
+    assert whole.rows[5:] == part.rows
     assert not torch.equal(whole.noise, other.noise) and len(whole.noise.flatten(1).unique(dim=0)) == 8
 
 

@@ -27,7 +27,7 @@ from undiffuse.training.start import settle
 
 Photos = Callable[..., Path]
 CPU = torch.device("cpu")
-FROM_START = ["denoiser=", "objective.length="]
+FROM_START = ["denoiser=", "conditioners="]
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_labels_that_the_start_does_not_know_count_as_none(diffusion_recipe: Pat
         diffusion_recipe, tmp_path, f"data.path={photos}", "objective.start=default", "objective.drop=0", *FROM_START
     )
 
-    assert set(objective.batch(0, range(4)).labels) | set(objective.batch(1, range(4)).labels) == {"fox", None}
+    assert {row["label"] for step in (0, 1) for row in objective.batch(step, range(4)).rows} == {"fox", None}
 
 
 @pytest.mark.usefixtures("tiny_default")
@@ -192,7 +192,7 @@ def test_a_stage_one_run_serves_as_codec_and_text_sizes_survive(
 ) -> None:
     data = f"data.path={make_photos(6, 'folders')}"
     train(load_recipe(autoencoder_recipe, [data, "run.steps=1"]), tmp_path / "codec")
-    parts = [f"objective.codec={tmp_path / 'codec'}", f"objective.text={tiny_folder}", "objective.labels=true"]
+    parts = [f"objective.codec={tmp_path / 'codec'}", f"conditioners.text.source={tiny_folder}", "conditioners.label.drop=0"]
     train(load_recipe(diffusion_recipe, [data, *parts, "run.steps=1"]), tmp_path / "run")
 
     model = load_model(tmp_path / "run")
@@ -215,7 +215,7 @@ def test_another_codec_beside_a_start_must_have_its_channels(
 
 @pytest.mark.usefixtures("tiny_default")
 def test_no_words_and_no_classes_are_possible(diffusion_recipe: Path, make_photos: Photos, tmp_path: Path) -> None:
-    changes = [f"data.path={make_photos(3)}", "objective.text=none", "run.steps=2", "run.preview_every=2"]
+    changes = [f"data.path={make_photos(3)}", "conditioners=", "run.steps=2", "run.preview_every=2"]
     folder = train(load_recipe(diffusion_recipe, changes), tmp_path / "run")
 
     assert load_model(folder).spec.conditioners == ()
@@ -227,7 +227,7 @@ def test_no_words_and_no_classes_are_possible(diffusion_recipe: Path, make_photo
 def test_classes_alone_are_possible_and_need_a_set_that_has_some(
     diffusion_recipe: Path, make_photos: Photos, tmp_path: Path
 ) -> None:
-    changes = ["objective.text=none", "objective.labels=true", "run.steps=2", "run.preview_every=2"]
+    changes = ["conditioners=", "conditioners.label.drop=0", "run.steps=2", "run.preview_every=2"]
     folder = train(load_recipe(diffusion_recipe, [f"data.path={make_photos(4, 'folders')}", *changes]), tmp_path / "run")
 
     assert draw(load_model(folder), Request(label="blue", steps=2, seed=0)).size == (16, 16)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from undiffuse.core.random import normal
+from undiffuse.core.random import normal, numpy_stream
 from undiffuse.networks.autoencoder import Autoencoder
+from undiffuse.networks.quantizer import VQAutoencoder
 from undiffuse.training.principal import principal_patches, start_at_principal_components
 
 SIZE, COUNT = 4, 6
@@ -45,7 +46,7 @@ def test_components_are_the_leading_singular_vectors(pixels: torch.Tensor) -> No
 
 def test_the_start_reproduces_pca(pixels: torch.Tensor) -> None:
     net = Autoencoder(latent_channels=COUNT, widths=(8, 8), blocks=1, patch=2, shortcut=True, mid_attention=False)
-    start_at_principal_components(net, pixels)
+    start_at_principal_components(net, pixels, numpy_stream("test"))
     with torch.no_grad():
         mean, logvar = net.encode(pixels)
         remade = net.decode(mean)
@@ -60,3 +61,15 @@ def test_the_start_reproduces_pca(pixels: torch.Tensor) -> None:
     assert mean.mean((0, 2, 3)).abs().max() < 1e-4  # latents are centred and of unit variance
     assert torch.allclose(mean.std((0, 2, 3)), torch.ones(COUNT), atol=1e-3)
     assert torch.allclose(logvar, torch.full_like(logvar, -6.0), atol=1e-6)
+
+
+def test_codes_begin_at_latents_of_the_pictures_all_different(pixels: torch.Tensor) -> None:
+    options = {"latent_channels": COUNT, "widths": (8, 8), "blocks": 1, "patch": 2, "mid_attention": False}
+    net = VQAutoencoder(codes=10, shortcut=True, **options)
+    start_at_principal_components(net, torch.cat([pixels, pixels[:1]]), numpy_stream("test"))
+
+    with torch.no_grad():
+        latents = net.encode(pixels)[0].movedim(1, -1).flatten(0, -2)
+    apart = (net.quantizer.codes[:, None] - latents).abs().amax(-1)  # (10, N)
+    assert apart.amin(1).max() < 1e-4
+    assert len(apart.argmin(1).unique()) == 10

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from undiffuse.core.errors import DataError, UsageError, explain
+from undiffuse.core.errors import UsageError, explain
 from undiffuse.data.atomic import write_text
+from undiffuse.data.builds import claim, counted
 from undiffuse.data.emoji.art_sets import ArtSet, art_set
 from undiffuse.data.emoji.catalogue import Entry, catalogue
 from undiffuse.data.emoji.concepts import read_concepts
@@ -18,11 +19,10 @@ from undiffuse.data.emoji.dictionary import Dictionary
 from undiffuse.data.emoji.fetch import Tarball, fetch_package
 from undiffuse.data.emoji.licences import licences_page
 from undiffuse.data.emoji.raster import Drawn, require_resvg
-from undiffuse.data.emoji.shards import read_rows, write_shard
 from undiffuse.data.emoji.sources import KEYWORDS, LABELS, STYLES
 from undiffuse.data.emoji.workers import drawers
-from undiffuse.data.layouts.found import json_object
 from undiffuse.data.records import Progress
+from undiffuse.data.shard_files import Sample, read_rows, write_shard
 
 NAMED = 10  # of the pictures that were left out, in the text
 
@@ -54,9 +54,9 @@ class BuildReport:
         more = len(self.skipped) - NAMED
         lines = [
             f"{self.folder}: {self.count} pictures in {len(self.styles)} styles",
-            _counted("style", self.styles),
-            _counted("split", self.splits),
-            _counted("licence", self.licences),
+            counted("style", self.styles),
+            counted("split", self.splits),
+            counted("licence", self.licences),
             *(f"left out: {name}: {reason}" for name, reason in list(self.skipped.items())[:NAMED]),
             f"left out: and {more} more" if more > 0 else "",
             f"licences and attribution: {self.folder / 'LICENSES.md'}",
@@ -93,7 +93,7 @@ def build_emoji(
     require_resvg()
     out = Path(out)
     settings = {"name": "emoji", "size": size, "skins": skins, "packages": [str(style.package) for style in STYLES]}
-    _claim(out, settings)
+    claim(out, settings)
     tell = progress or (lambda done, total, what: None)
     sets, entries = _plan(out / ".downloads", skins, tell)
     total = sum(map(len, entries.values()))
@@ -111,25 +111,6 @@ def build_emoji(
     _finish(settings, report, rows)
     tell(total, total, "done")
     return report
-
-
-def _claim(out: Path, settings: dict[str, Any]) -> None:
-    """Mark `out` as ours, or refuse when a build with other settings lies there."""
-    marker = out / "dataset.json"
-    if not marker.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(marker, json.dumps({**settings, "complete": False}, indent=2))
-        return
-    found = json_object(marker.read_text(encoding="utf-8", errors="replace")) or {}
-    other = [name for name, value in settings.items() if found.get(name) != value]
-    if other:
-        raise DataError(
-            explain(
-                f"{out} holds a data set with another {', '.join(other)}",
-                f"this build wants {', '.join(f'{name} = {settings[name]}' for name in other)}",
-                "choose another folder, or delete that one",
-            )
-        )
 
 
 def _plan(downloads: Path, skins: bool, tell: Progress) -> tuple[dict[str, ArtSet], dict[str, list[Entry]]]:
@@ -152,7 +133,7 @@ def _announce(drawn: Iterator[Drawn], before: int, total: int, style: str, tell:
         yield picture
 
 
-def _collect(entries: list[Entry], drawn: Iterator[Drawn], skipped: dict[str, str]) -> Iterator[tuple[dict[str, Any], bytes]]:
+def _collect(entries: list[Entry], drawn: Iterator[Drawn], skipped: dict[str, str]) -> Iterator[Sample]:
     """Rows with their pictures; what could not be drawn, or was drawn before in this style, goes into `skipped`.
 
     Some sets draw a person and a woman alike. Kept twice, a held-out picture could also be a training one.
@@ -165,16 +146,12 @@ def _collect(entries: list[Entry], drawn: Iterator[Drawn], skipped: dict[str, st
         elif twin != entry.file:
             skipped[entry.file] = f"the same picture as {twin}"
         else:
-            yield entry.row(), picture.png
+            yield entry.row(), {entry.file: picture.png}
 
 
 def _count(out: Path, rows: list[dict[str, Any]], skipped: dict[str, str]) -> BuildReport:
     styles, splits, licences = (dict(Counter(row[key] for row in rows)) for key in ("style", "split", "licence"))
     return BuildReport(out, styles, splits, licences, skipped)
-
-
-def _counted(what: str, counts: dict[str, int]) -> str:
-    return f"by {what}: {', '.join(f'{name} {count}' for name, count in counts.items())}" if counts else ""
 
 
 def _finish(settings: dict[str, Any], report: BuildReport, rows: list[dict[str, Any]]) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from undiffuse.data.annotations import is_box
 from undiffuse.data.places import Place
 from undiffuse.data.records import Problem, Row
 
 CAPTION_KEYS = ("caption", "text", "prompt")
 LABEL_KEYS = ("label", "class")
 FILE_KEYS = ("file_name", "file", "image")
+MAP_KEYS = ("map", "mask")
+MAP_SUFFIXES = (".map.png", ".mask.png")
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -27,27 +30,48 @@ SPLITS = {
 
 @dataclass
 class Found:
-    """Rows and where their pictures lie, side by side, with what could not be used.
+    """Rows and where their pictures and maps lie, side by side, with what could not be used.
 
     A row whose set says nothing of splits has split "".
     """
 
     rows: list[Row] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
+    maps: list[Place | None] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
-    def add(self, row: Row, place: Place) -> None:
-        """Add one picture."""
-        self.rows.append(row)
+    def add(self, row: Row, place: Place, index_map: Place | None = None) -> None:
+        """Add one picture, perhaps with its semantic map; boxes that are none are noted and left out."""
+        self.rows.append(self._with_boxes(row))
         self.places.append(place)
+        self.maps.append(index_map)
+
+    def _with_boxes(self, row: Row) -> Row:
+        if "boxes" not in row.fields:
+            return row
+        boxes = row.fields["boxes"] or []
+        given = boxes if isinstance(boxes, list) else [boxes]
+        usable = [box for box in given if is_box(box)]
+        if len(usable) < len(given):
+            wrong = next(box for box in given if not is_box(box))
+            self.problems.append(
+                Problem(row.key, f"has a box that is none: {wrong!r}; [left, top, right, bottom, label] is needed")
+            )
+        return replace(row, fields={**row.fields, "boxes": usable})
 
 
 def row_from(key: str, raw: Mapping[str, Any]) -> Row:
     """A row from one JSON object: caption, label and split under any of their usual names, the rest as fields."""
-    rest = {name: value for name, value in raw.items() if name not in (*CAPTION_KEYS, *LABEL_KEYS, *FILE_KEYS, "split")}
+    taken = {*CAPTION_KEYS, *LABEL_KEYS, *FILE_KEYS, "split", *(name for name in MAP_KEYS if isinstance(raw.get(name), str))}
+    rest = {name: value for name, value in raw.items() if name not in taken}
     caption = next((raw[name] for name in CAPTION_KEYS if isinstance(raw.get(name), str)), "")
     label = next((str(raw[name]) for name in LABEL_KEYS if raw.get(name) is not None), None)
     return Row(key, caption.strip(), label, SPLITS.get(str(raw.get("split")), ""), rest)
+
+
+def map_file(raw: Mapping[str, Any]) -> str:
+    """The file of the semantic map that one JSON object names; "" when it names none."""
+    return next((raw[name] for name in MAP_KEYS if isinstance(raw.get(name), str)), "")
 
 
 def text_of(data: bytes, name: str, problems: list[Problem]) -> str:

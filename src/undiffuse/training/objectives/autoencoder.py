@@ -1,7 +1,8 @@
-"""Stage one: an autoencoder that reconstructs, is kept near a Gaussian, and may be judged by features and a critic."""
+"""Stage one: an autoencoder that reconstructs, keeps latents in bounds, and may be judged by features and a critic."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from undiffuse.data.dataset import Pictures
 from undiffuse.data.render import render
 from undiffuse.data.sampler import slot_index
 from undiffuse.model.codec import Codec
-from undiffuse.model.spec import AutoencoderSpec, CodecSpec
-from undiffuse.networks.autoencoder import Autoencoder
+from undiffuse.model.spec import AutoencoderSpec, CodecSpec, VQSpec
+from undiffuse.networks.autoencoder import ConvolutionalAutoencoder
 from undiffuse.networks.discriminator import Discriminator
 from undiffuse.networks.perceptual import PerceptualDistance
+from undiffuse.networks.quantizer import VQAutoencoder, code_use
 from undiffuse.training.objectives.base import Objective, few_pictures
 from undiffuse.training.recipe import AutoencoderObjective as Terms
 from undiffuse.training.recipe import Recipe
@@ -40,7 +42,7 @@ class Crops:
 
 
 class AutoencoderTraining(Objective[Crops]):
-    """Reconstruction + KL, with optional perceptual and adversarial terms (Rombach et al. 2022, eq. 25).
+    """Reconstruction + KL or codes, with optional perceptual and adversarial terms (Rombach et al. 2022, eq. 25).
 
     All terms are means over pixels or latent elements, so weights mean the same at every crop size.
     """
@@ -48,8 +50,8 @@ class AutoencoderTraining(Objective[Crops]):
     def __init__(
         self,
         recipe: Recipe,
-        spec: AutoencoderSpec,
-        autoencoder: Autoencoder,
+        spec: AutoencoderSpec | VQSpec,
+        autoencoder: ConvolutionalAutoencoder,
         pictures: Pictures,
         previews: Pictures,
         perceptual: PerceptualDistance | None = None,
@@ -89,19 +91,17 @@ class AutoencoderTraining(Objective[Crops]):
         x = batch.pixels.to(self.device, memory_format=torch.channels_last)
         if player == CRITIC:
             return self._critic_loss(x, step)
-        remade, mean, logvar = self.autoencoder(x, batch.noise.to(self.device))
-        remade, mean, logvar = remade.float(), mean.float(), logvar.float()
+        terms = self.terms
+        remade, bounds, values = BOUNDS[self.spec.kind](self.autoencoder, x, batch.noise.to(self.device), terms)
         self._remade = remade.detach()
         difference = remade - x
-        values = {
+        values |= {
             "l1": difference.abs().mean(),
             "l2": difference.square().mean(),
-            "gradient": _gradient(difference),
-            "kl": 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean(),
+            "gradient": gradient_loss(difference),
         }
-        terms = self.terms
         total = terms.l1 * values["l1"] + terms.l2 * values["l2"]
-        total = total + terms.gradient * values["gradient"] + terms.kl * values["kl"]
+        total = total + terms.gradient * values["gradient"] + bounds
         if self.perceptual is not None and terms.perceptual is not None:
             values["perceptual"] = self.perceptual(remade, x).mean()
             total = total + terms.perceptual.weight * values["perceptual"]
@@ -175,7 +175,33 @@ class AutoencoderTraining(Objective[Crops]):
         save_codec(self.autoencoder, CodecSpec(autoencoder=self.spec), folder)
 
 
-def _gradient(difference: Tensor) -> Tensor:
+Remade = tuple[Tensor, Tensor, dict[str, Tensor]]
+"""Reconstruction (B, 3, c, c), the weighted sum of what keeps latents in bounds, and the terms of that sum by name."""
+
+
+def _near_a_gaussian(net: ConvolutionalAutoencoder, x: Tensor, noise: Tensor, terms: Terms) -> Remade:
+    remade, mean, logvar = net(x, noise)
+    mean, logvar = mean.float(), logvar.float()
+    kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+    return remade.float(), terms.kl * kl, {"kl": kl}
+
+
+def _near_its_codes(net: ConvolutionalAutoencoder, x: Tensor, noise: Tensor, terms: Terms) -> Remade:
+    """`noise` is not needed: a code is certain."""
+    assert isinstance(net, VQAutoencoder)
+    remade, quantized = net(x)
+    _, perplexity = code_use(torch.bincount(quantized.indices.flatten(), minlength=len(net.quantizer.codes)))
+    values = {"codebook": quantized.codebook, "commitment": quantized.commitment, "perplexity": perplexity}
+    return remade.float(), terms.codebook * quantized.codebook + terms.commitment * quantized.commitment, values
+
+
+BOUNDS: dict[str, Callable[[ConvolutionalAutoencoder, Tensor, Tensor, Terms], Remade]] = {
+    "kl": _near_a_gaussian,
+    "vq": _near_its_codes,
+}
+
+
+def gradient_loss(difference: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring errors: sharp edges cost as much as flat areas."""
     across = (difference[..., :, 1:] - difference[..., :, :-1]).abs().mean()
     down = (difference[..., 1:, :] - difference[..., :-1, :]).abs().mean()

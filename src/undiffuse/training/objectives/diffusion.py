@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from undiffuse.checkpoints.api import save_model
+from undiffuse.conditioners.base import ConditionerPart, Size
 from undiffuse.conditioners.combined import merge
 from undiffuse.conditioners.labels import LabelConditioner
+from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import explain
 from undiffuse.core.pictures import grid_image
 from undiffuse.core.random import normal, numpy_stream
 from undiffuse.data.latents import LatentCache
+from undiffuse.data.readings import Readings
 from undiffuse.data.sampler import slot_index
 from undiffuse.diffusion.laws import draw_levels
 from undiffuse.diffusion.level import Level
@@ -42,22 +46,28 @@ class Noised:
     z: Tensor
     noise: Tensor  # (B, C, h, w)
     level: Level  # (B,) each
-    keep: Tensor  # (B,) false where the conditioning is dropped
-    text: Conditioning | None
-    labels: list[str | None]
+    rows: list[dict[str, Any]]  # readings, without those that are dropped
 
 
 class DiffusionTraining(Objective[Noised]):
-    """The denoising loss over a latent cache; only the U-Net and label tables learn.
+    """The denoising loss over a latent cache; the U-Net learns, and all parts of the conditioner but the text encoder.
 
     Args:
         recipe: of kind "diffusion".
         model: the record whose denoiser is trained in place.
         cache: latents and captions of the data set.
         captions: encodes captions of the cache; None without text.
+        readings: what is shown of every rendering to parts that keep arrays; None when no part does.
     """
 
-    def __init__(self, recipe: Recipe, model: LatentDiffusion, cache: LatentCache, captions: Captions | None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: LatentDiffusion,
+        cache: LatentCache,
+        captions: Captions | None,
+        readings: Readings | None = None,
+    ) -> None:
         terms = recipe.objective
         assert isinstance(terms, Terms)
         self.recipe = recipe
@@ -65,41 +75,55 @@ class DiffusionTraining(Objective[Noised]):
         self.model = model
         self.cache = cache
         self.captions = captions
+        self.readings = readings
         self.device = model.device
-        self.label_part = next((part for part in model.conditioner.parts if isinstance(part, LabelConditioner)), None)
-        learned: dict[str, nn.Module] = {"network": model.denoiser.network}
-        if self.label_part is not None:
-            learned["labels"] = self.label_part
-        learner = nn.ModuleDict(learned)
+        self.kinds = dict(zip((spec.kind for spec in model.spec.conditioners), model.conditioner.parts, strict=True))
+        self.drops = {spec.kind: spec.drop for spec in model.spec.conditioners}
+        learning = {
+            kind: part
+            for kind, part in self.kinds.items()
+            if not isinstance(part, TextConditioner) and next(part.parameters(), None) is not None
+        }
+        learner = nn.ModuleDict({"network": model.denoiser.network, **learning})
         self.players = {"denoiser": learner.train().requires_grad_(True)}
-        self.null_text = None if captions is None else captions([""])
         shift, scale = model.codec.shift.cpu(), model.codec.scale.cpu()
         self._normalise: Callable[[Tensor], Tensor] = lambda mean: (mean - shift) * scale
 
     def batch(self, step: int, slots: range) -> Noised:
         """Latents, noise, levels and conditioning for these slots; each slot has streams of its own."""
         seed, size = self.recipe.run.seed, self.recipe.run.batch
-        indices, variants, keep, noise = [], [], [], []
+        indices, variants, rows, noise = [], [], [], []
         for slot in slots:
             rng = numpy_stream("diffusion", seed, step, slot)
             indices.append(slot_index(seed, step, slot, size, len(self.cache))[1])
             variants.append(int(rng.integers(self.cache.variants)))
-            keep.append(bool(rng.random() >= self.terms.drop))
+            rows.append(self._row(indices[-1], variants[-1], rng))
             noise.append(normal(self.cache.shape, "noise", seed, step, slot))
         levels = draw_levels(self.terms.law, self.model.schedule, size, "level", seed, step)
-        said = [self.cache.captions[i][v] for i, v in zip(indices, variants, strict=True)]
-        kept = torch.tensor(keep)
-        text = None
-        if self.captions is not None and self.null_text is not None:
-            text = self.captions(said).where(kept, self.null_text)
-        labels = [self._label(i) if k else None for i, k in zip(indices, keep, strict=True)]
         z = self._normalise(self.cache.latents(indices, variants))
-        return Noised(z, torch.stack(noise), _rows(levels, slots), kept, text, labels)
+        return Noised(z, torch.stack(noise), _rows(levels, slots), rows)
+
+    def _row(self, index: int, variant: int, rng: np.random.Generator) -> dict[str, Any]:
+        """What the net is told of a rendering: all of its readings but those that are dropped."""
+        row: dict[str, Any] = {"caption": self.cache.captions[index][variant], "label": self._label(index)}
+        if self.readings is not None:
+            row.update(self.readings.row(index, variant))
+        silent = bool(rng.random() < self.terms.drop)
+        dropped = [
+            part
+            for kind, part in self.kinds.items()
+            if (silent and part.guided) or (self.drops[kind] and rng.random() < self.drops[kind])
+        ]
+        row = self.model.conditioner.without(row, dropped)
+        for part in self.kinds.values():
+            if part.stored and any(name in row for name in part.readings):
+                row = dict(part.vary(row, rng))
+        return row
 
     def _label(self, index: int) -> str | None:
         """The label of a picture; None where the model that the run goes on from has no such class."""
-        label = self.cache.labels[index]
-        return label if self.label_part is not None and label in self.label_part.classes else None
+        label, part = self.cache.labels[index], self.kinds.get("label")
+        return label if isinstance(part, LabelConditioner) and label in part.classes else None
 
     def loss(self, player: str, batch: Noised, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean weighted denoising loss over the batch."""
@@ -121,10 +145,14 @@ class DiffusionTraining(Objective[Noised]):
         self.model.denoiser.network.compile()
 
     def _cond(self, batch: Noised) -> Conditioning:
-        conds = [] if batch.text is None else [batch.text.to(self.device)]
-        if self.label_part is not None:
-            conds.append(self.label_part([{"label": label} for label in batch.labels]))
-        return merge(conds) if conds else Conditioning()
+        size = (batch.z.shape[2], batch.z.shape[3])
+        return merge([self._part_cond(part, batch.rows, size) for part in self.kinds.values()])
+
+    def _part_cond(self, part: ConditionerPart, rows: list[dict[str, Any]], size: Size) -> Conditioning:
+        """The conditioning of one part; captions are encoded already."""
+        if isinstance(part, TextConditioner) and self.captions is not None:
+            return self.captions([row.get("caption") or "" for row in rows]).to(self.device)
+        return part(rows, size)
 
     def describe(self) -> dict[str, Any]:
         """Pictures, and sizes of the nets."""
@@ -144,7 +172,8 @@ class DiffusionTraining(Objective[Noised]):
         prompts = self.terms.preview_prompts or tuple(row[0] for row in self.cache.captions[:PREVIEWS])
         if self.captions is None:
             prompts = ("",) * PREVIEWS
-        classes = (None,) if self.captions is not None or self.label_part is None else self.label_part.classes
+        part = self.kinds.get("label")
+        classes = part.classes if self.captions is None and isinstance(part, LabelConditioner) else (None,)
         labels = [classes[index % len(classes)] for index in range(len(prompts))]
         told = enumerate(zip(prompts, labels, strict=True))
         requests = [Request(prompt, label=label, steps=PREVIEW_STEPS, seed=index) for index, (prompt, label) in told]

@@ -10,15 +10,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+Sample = tuple[dict[str, Any], dict[str, bytes]]
+"""A row, and its files by name."""
 
-def write_shard(path: Path, pictures: Iterable[tuple[dict[str, Any], bytes]]) -> int:
-    """Write rows and their pictures in the order given, to a temporary name first; returns how many."""
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> int:
+    """Write rows and their files in the order given, to a temporary name first; returns how many rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
     count = 0
     with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for row, picture in pictures:
-            _add(tar, row["file"], picture)
+        for row, files in samples:
+            for name, data in files.items():
+                _add(tar, name, data)
             _add(tar, str(Path(row["file"]).with_suffix(".json")), json.dumps(row).encode())
             count += 1
     os.replace(partial, path)

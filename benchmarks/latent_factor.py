@@ -1,0 +1,225 @@
+"""The paper's central experiment, small: at which factor f should diffusion work? Quality against training and sampling time.
+
+python benchmarks/latent_factor.py [--data data/emoji] [--out docs/latent-factor]
+    [--factors 1 2 4 8 16] [--codec-minutes 5] [--minutes 8] [--segments 4] [--pictures 500]
+
+For every factor: an autoencoder trained for a fixed time (none at f = 1), then a U-Net of about the same size trained for a
+fixed time on its latents, without words. After each segment of that time the averaged weights draw, and the drawings are
+compared with real pictures by KID: the unbiased MMD of EfficientNet-Lite0 features under a cubic kernel (Binkowski et al.
+2018), here times 1000. Times are of training alone. Writes table.md, quality.svg and measured.json into the folder of --out;
+a run that is stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import undiffuse
+from undiffuse.core.pictures import to_pixels
+from undiffuse.data.dataset import open_dataset
+from undiffuse.evaluation.features import Lite0, batches_on_white, load_extractor
+from undiffuse.training.recipe import Recipe
+from undiffuse.training.run import resume, train
+from undiffuse.training.state import checkpoints
+
+SIZE = 64
+CHANNELS = {1: 3, 2: 2, 4: 3, 8: 4, 16: 8}  # of the latents, as in the paper's table 8
+WIDTHS = {1: [64, 128, 128], 2: [64, 128, 128], 4: [64, 128, 128], 8: [96, 128], 16: [112, 128]}  # about 5 M parameters each
+CODEC_WIDTHS = {2: [48, 64], 4: [48, 64, 96], 8: [48, 64, 96, 96], 16: [48, 64, 96, 96, 128]}
+PIXELS = "pixels"  # the codec of f = 1: none
+PROBE = 12  # steps that tell how many fit into a segment
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
+
+
+def common(data: str, name: str, steps: int, batch: int) -> dict[str, Any]:
+    """What both stages share: cut-outs on white, whole and centred, so that real pictures and drawings are alike."""
+    render = {"size": SIZE, "plain": 1.0, "pair": 0.0, "backgrounds": {"white": 1.0}}
+    run = {"steps": steps, "batch": batch, "save_every": 10**6, "preview_every": 0, "log_every": 10}
+    optimizer = {"rate": 1e-3, "decay": "none", "ema": 0.995, "warmup": 50}
+    return {"name": name, "data": {"path": data, "render": render}, "run": run, "optimizer": optimizer}
+
+
+def codec_recipe(data: str, factor: int, steps: int) -> Recipe:
+    """Stage one at this factor."""
+    net = {"latent_channels": CHANNELS[factor], "widths": CODEC_WIDTHS[factor], "blocks": 1, "mid_attention": False}
+    raw = common(data, f"f{factor}", steps, 16) | {"objective": {"kind": "autoencoder", "crop": SIZE, "kl": 1e-4}}
+    return Recipe.parse(raw | {"autoencoder": net})
+
+
+def unet_recipe(data: str, factor: int, codec: str, steps: int) -> Recipe:
+    """Stage two at this factor; attention where the latent is 16 on a side or less, as far as there is such a level."""
+    widths = WIDTHS[factor]
+    sides = [SIZE // factor // 2**level for level in range(len(widths))]
+    net = {"widths": widths, "blocks": 1, "depths": [int(side <= 16) for side in sides], "head_width": 16}
+    objective = {"kind": "diffusion", "codec": codec, "variants": 1}
+    return Recipe.parse(common(data, f"f{factor}", steps, 32) | {"objective": objective, "denoiser": net})
+
+
+def timed(recipe: Recipe, folder: Path, seconds: float) -> tuple[int, float]:
+    """Train for about this long on top of what was done; the steps taken in all, and the seconds of this segment."""
+    done = _steps_done(folder)
+    clock = _Clock()
+    goal = recipe.run.model_copy(update={"steps": done + PROBE})
+    _go(recipe.model_copy(update={"run": goal}), folder, clock)
+    rate = clock.seconds / PROBE
+    more = max(1, round(seconds / rate) - PROBE)
+    goal = recipe.run.model_copy(update={"steps": done + PROBE + more})
+    _go(recipe.model_copy(update={"run": goal}), folder, clock)
+    return done + PROBE + more, clock.seconds
+
+
+class _Clock:
+    """Seconds between the first and the last step of runs, without what comes before and after."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.before: float | None = None
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        if what == "training" and self.before is not None:
+            self.seconds += now - self.before
+        self.before = now if what == "training" and done < total else None
+
+
+def _go(recipe: Recipe, folder: Path, clock: _Clock) -> None:
+    if _steps_done(folder):
+        resume(folder, progress=clock, recipe=recipe)
+    else:
+        train(recipe, folder, progress=clock)
+
+
+def _steps_done(folder: Path) -> int:
+    return max((int(path.stem.removeprefix("step-")) for path in checkpoints(folder / "checkpoints")), default=0)
+
+
+def kid(one: Tensor, other: Tensor) -> float:
+    """Unbiased squared MMD (times 1000) of features (N, D) and (M, D) under the kernel (x.y / D + 1)^3."""
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    n, m = len(one), len(other)
+    own, theirs, between = kernel(one, one), kernel(other, other), kernel(one, other)
+    within = (own.sum() - own.trace()) / (n * (n - 1)) + (theirs.sum() - theirs.trace()) / (m * (m - 1))
+    return 1000 * float(within - 2 * between.mean())
+
+
+def real_features(data: str, count: int, extractor: Lite0) -> Tensor:
+    """Features (N, D) of validation pictures and as many of the training ones as are missing to `count`."""
+    pictures = open_dataset(data, "all")
+    order = sorted(range(len(pictures)), key=lambda index: pictures.rows[index].split != "val")[:count]
+    return torch.cat([extractor(pixels).double() for _, pixels in batches_on_white(pictures, order, SIZE, 32)])
+
+
+def drawn(model: str, count: int) -> tuple[Tensor, float]:
+    """Pictures (N, 3, H, W) drawn without words in 20 steps, and the seconds a picture took."""
+    draw = undiffuse.Generator(undiffuse.load_model(model), batch=16, tell=None)
+    result = draw(undiffuse.Request(steps=20, seed=0, guidance=1.0, count=count))
+    return torch.stack([to_pixels(image) for image in result.images]), result.seconds / count
+
+
+def measure(options: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
+    """One row a factor and segment; rows that were measured before are kept."""
+    kept = out / "measured.json"
+    rows: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.is_file() else []
+    extractor = load_extractor()
+    real = real_features(options.data, options.pictures, extractor)
+    for factor in options.factors:
+        folder = Path(options.runs) / f"f{factor}"
+        codec = _codec(options, factor, folder)
+        for segment in range(
+            1 + max((row["segment"] for row in rows if row["factor"] == factor), default=-1), options.segments
+        ):
+            recipe = unet_recipe(options.data, factor, codec, 1)
+            steps, seconds = timed(recipe, folder / "unet", 60 * options.minutes / options.segments)
+            before = sum(row["seconds"] for row in rows if row["factor"] == factor)
+            pixels, each = drawn(str(folder / "unet"), options.pictures)
+            features = torch.cat([extractor(part).double() for part in pixels.split(32)])
+            row = {"factor": factor, "segment": segment, "steps": steps, "seconds": seconds, "trained": before + seconds,
+                   "kid": kid(features, real), "seconds_a_picture": each}  # fmt: skip
+            rows.append(row)
+            kept.write_text(json.dumps(rows, indent=1))
+            print(row, flush=True)
+    return rows
+
+
+def _codec(options: argparse.Namespace, factor: int, folder: Path) -> str:
+    if factor == 1:
+        return PIXELS
+    if not (folder / "codec/model").exists():
+        timed(codec_recipe(options.data, factor, 1), folder / "codec", 60 * options.codec_minutes)
+    return str(folder / "codec")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The last segment of every factor; times to the quality that the worst reached, against pixels where they are there."""
+    factors = sorted({row["factor"] for row in rows})
+    ends = {factor: [row for row in rows if row["factor"] == factor] for factor in factors}
+    goal = max(min(row["kid"] for row in part) for part in ends.values())
+    lines = [f"| f | steps | minutes | KID x 1000 | minutes to KID {goal:.1f} | s a picture |", "|---|---|---|---|---|---|"]
+    for factor, part in ends.items():
+        last, first = part[-1], next(row for row in part if row["kid"] <= goal)
+        lines.append(
+            f"| {factor} | {last['steps']} | {last['trained'] / 60:.1f} | {last['kid']:.1f} | {first['trained'] / 60:.1f} "
+            f"| {last['seconds_a_picture']:.3f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def plot(rows: list[dict[str, Any]]) -> str:
+    """KID against minutes of training as an SVG, a line a factor."""
+    width, height, left, bottom = 640, 400, 60, 50
+    most_x, most_y = max(row["trained"] for row in rows) / 60, max(row["kid"] for row in rows) * 1.05
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return left + x / most_x * (width - left - 90), height - bottom - y / most_y * (height - bottom - 20)
+
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
+             f'<rect width="{width}" height="{height}" fill="white"/>']  # fmt: skip
+    for share in range(6):
+        (x, base), (_, y) = place(most_x * share / 5, 0), place(0, most_y * share / 5)
+        parts.append(f'<line x1="{left}" x2="{width - 90}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{most_y * share / 5:.0f}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{base + 18:.1f}" text-anchor="middle">{most_x * share / 5:.1f}</text>')
+    for colour, factor in zip(COLOURS, sorted({row["factor"] for row in rows}), strict=False):
+        points = [place(row["trained"] / 60, row["kid"]) for row in rows if row["factor"] == factor]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<text x="{points[-1][0] + 8:.1f}" y="{points[-1][1] + 4:.1f}" fill="{colour}">f = {factor}</text>')
+    parts.append(f'<text x="{width / 2}" y="{height - 10}" text-anchor="middle">minutes of training</text>')
+    parts.append(
+        f'<text x="16" y="{height / 2}" transform="rotate(-90 16 {height / 2})" text-anchor="middle">KID x 1000</text></svg>'
+    )
+    return "\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Measure what is missing, then write table and plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="data/emoji")
+    parser.add_argument("--out", default="docs/latent-factor")
+    parser.add_argument("--runs", default="runs/latent-factor")
+    parser.add_argument("--factors", type=int, nargs="+", default=[1, 2, 4, 8, 16], choices=list(CHANNELS))
+    parser.add_argument("--codec-minutes", type=float, default=5)
+    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--segments", type=int, default=4)
+    parser.add_argument("--pictures", type=int, default=500)
+    options = parser.parse_args()
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = measure(options, out)
+    (out / "table.md").write_text(table(rows))
+    (out / "quality.svg").write_text(plot(rows))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

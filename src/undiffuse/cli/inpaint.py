@@ -1,0 +1,87 @@
+"""`undiffuse inpaint`: a part of a picture made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from undiffuse.cli.console import Console
+from undiffuse.cli.drawing import Means, Order, carry_out, scales, sides
+from undiffuse.cli.options import (
+    Batch,
+    Count,
+    Device,
+    Fill,
+    Grid,
+    Guidance,
+    Json,
+    Label,
+    Model,
+    Negative,
+    Out,
+    Precision,
+    Scale,
+    Seed,
+    Size,
+    Solver,
+    Spacing,
+    Steps,
+    Strength,
+)
+
+LEARNED = "learned"
+
+
+def command(
+    picture: Annotated[Path, typer.Argument(help="Picture of any size; every byte outside the mask stays as it is.")],
+    mask: Annotated[Path, typer.Option(help="Of the same size: white, or opaque, where the picture is made anew.")],
+    prompts: Annotated[
+        list[str] | None, typer.Argument(help="What to show there; several prompts give several pictures.")
+    ] = None,
+    fill: Fill = None,
+    model: Model = None,
+    negative: Negative = None,
+    label: Label = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scale: Scale = None,
+    solver: Solver = None,
+    spacing: Spacing = None,
+    seed: Seed = None,
+    count: Count = None,
+    size: Size = None,
+    strength: Strength = None,
+    grid: Grid = False,
+    out: Out = Path("out"),
+    batch: Batch = None,
+    device: Device = None,
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Make the masked part of a picture anew.
+
+    Models that learned masks see what is around. Any other fills them too: 'known' holds the rest fixed while it
+    draws, 'repaint' goes over every step several times, slower and with better seams.
+    """
+    order = Order(
+        prompts or [],
+        pictures={"image": picture, "mask": mask},
+        fields={
+            "negative": negative,
+            "label": label,
+            "steps": steps,
+            "guidance": guidance,
+            "solver": solver,
+            "spacing": spacing,
+            "seed": seed,
+            "count": count,
+            "strength": strength,
+            "fill": fill,
+            **sides(size),
+            **scales(scale),
+        },
+        needs=("mask",) if fill == LEARNED else (),
+    )
+    carry_out(order, Means(model, device, precision, batch), out, grid, Console(json))

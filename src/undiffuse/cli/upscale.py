@@ -1,0 +1,72 @@
+"""`undiffuse upscale`: a small picture enlarged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from undiffuse.cli.console import Console
+from undiffuse.cli.drawing import Means, Order, carry_out, scales, sides
+from undiffuse.cli.options import (
+    Batch,
+    Count,
+    Device,
+    Grid,
+    Guidance,
+    Json,
+    Label,
+    Model,
+    Negative,
+    Out,
+    Precision,
+    Scale,
+    Seed,
+    Size,
+    Solver,
+    Spacing,
+    Steps,
+)
+
+
+def command(
+    small: Annotated[Path, typer.Argument(help="Picture to enlarge, as often as the model learned it.")],
+    prompts: Annotated[list[str] | None, typer.Argument(help="What it shows; several prompts give several pictures.")] = None,
+    model: Model = None,
+    negative: Negative = None,
+    label: Label = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    scale: Scale = None,
+    solver: Solver = None,
+    spacing: Spacing = None,
+    seed: Seed = None,
+    count: Count = None,
+    size: Size = None,
+    grid: Grid = False,
+    out: Out = Path("out"),
+    batch: Batch = None,
+    device: Device = None,
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Enlarge a small picture, with a model that learned to."""
+    order = Order(
+        prompts or [],
+        pictures={"small": small},
+        fields={
+            "negative": negative,
+            "label": label,
+            "steps": steps,
+            "guidance": guidance,
+            "solver": solver,
+            "spacing": spacing,
+            "seed": seed,
+            "count": count,
+            **sides(size),
+            **scales(scale),
+        },
+        needs=("small",),
+    )
+    carry_out(order, Means(model, device, precision, batch), out, grid, Console(json))

@@ -1,0 +1,91 @@
+"""Pictures as fields of a request: how they come in, and how JSON carries them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+from typing import Annotated, Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from pydantic import BeforeValidator, PlainSerializer
+
+from undiffuse.core.errors import explain
+from undiffuse.core.pictures import to_rgb
+
+DATA_URL = "data:image/png;base64,"
+OPAQUE = (255, 255)  # least and most of an alpha channel that says nothing
+
+
+def _opened(value: Any) -> Any:
+    """A picture from base64 text, with or without a data URL in front, or from an 8-bit array."""
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
+        return Image.fromarray(value)
+    return _from_base64(value) if isinstance(value, str) else value
+
+
+def _rgb(value: Any) -> Any:
+    value = _opened(value)
+    return to_rgb(value) if isinstance(value, Image.Image) else value
+
+
+def _mask(value: Any) -> Any:
+    """White or opaque where the picture is to be made anew: grey levels, or the alpha channel where that tells anything."""
+    value = _opened(value)
+    if not isinstance(value, Image.Image):
+        return value
+    alpha = value.getchannel("A") if value.mode in ("RGBA", "LA") else None
+    return value.convert("L") if alpha is None or alpha.getextrema() == OPAQUE else alpha
+
+
+def _indices(value: Any) -> Any:
+    """Class indices as they are; colours stay colours."""
+    value = _opened(value)
+    if not isinstance(value, Image.Image) or value.mode == "L":
+        return value
+    if value.mode == "P":
+        return Image.fromarray(np.asarray(value))  # the indices, without the palette
+    return value.convert("RGB")
+
+
+def _encoded(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return DATA_URL + base64.b64encode(file.getvalue()).decode()
+
+
+def _from_base64(text: str) -> Image.Image:
+    try:
+        data = base64.b64decode(text.rpartition(",")[2], validate=True)
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except (binascii.Error, UnidentifiedImageError, OSError):
+        raise ValueError(explain("the text is no picture", "a PNG, JPEG or WebP file in base64 is needed")) from None
+    return image
+
+
+_AS_TEXT = PlainSerializer(_encoded, when_used="json-unless-none")
+
+
+def _plain(value: Any) -> Any:
+    """A picture in RGB, from an 8-bit array too; numbers, texts and lists of them as they are."""
+    value = _rgb(value) if isinstance(value, Image.Image | np.ndarray) else value
+    if isinstance(value, Image.Image):
+        return value
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        allowed = "a picture, an 8-bit array, or numbers, texts and lists of them"
+        raise ValueError(explain(f"a context of type {type(value).__name__}", allowed)) from None
+
+
+def _as_json(value: Any) -> Any:
+    return _encoded(value) if isinstance(value, Image.Image) else value
+
+
+Context = Annotated[Any, BeforeValidator(_plain), PlainSerializer(_as_json, when_used="json-unless-none")]
+Rgb = Annotated[Image.Image, BeforeValidator(_rgb), _AS_TEXT]
+Mask = Annotated[Image.Image, BeforeValidator(_mask), _AS_TEXT]
+ClassMap = Annotated[Image.Image, BeforeValidator(_indices), _AS_TEXT]

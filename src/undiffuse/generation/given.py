@@ -1,0 +1,85 @@
+"""What a request says, in the form that the parts of a conditioner read, and what guidance compares it with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from undiffuse.checkpoints.efficientnet import load_efficientnet
+from undiffuse.conditioners.base import Sight
+from undiffuse.conditioners.maps import MapConditioner
+from undiffuse.conditioners.palette import read_painting
+from undiffuse.core.pictures import to_pixels
+from undiffuse.generation.request import Request
+from undiffuse.generation.window import Window
+from undiffuse.model.latent_diffusion import LatentDiffusion
+
+
+def sight_of(model: LatentDiffusion, size: tuple[int, int]) -> Sight:
+    """What parts look at pictures through, for a picture of this height and width."""
+    return Sight(lambda pixels: model.codec.encode(pixels.to(model.device)), describer(model.device), size)
+
+
+def describer(device: torch.device) -> Callable[[Tensor], Tensor]:
+    """EfficientNet-Lite0's features (B, 1280) of pixels (B, 3, H, W); its weights are read when first asked."""
+    return lambda pixels: _backbone(str(device)).embed(pixels.float().to(device))
+
+
+@cache
+def _backbone(device: str) -> Any:
+    return load_efficientnet().to(device).eval()
+
+
+def given_by(request: Request, model: LatentDiffusion) -> dict[str, Any]:
+    """Everything that a settled request says, by the field that a part reads.
+
+    Pictures become pixels (3, H, W) in the size that is drawn, masks (1, H, W), maps class indices (H, W).
+    """
+    size = (request.width or model.spec.size, request.height or model.spec.size)
+    window = window_of(request, model)
+    given: dict[str, Any] = {"caption": request.prompt, "label": request.label, "boxes": list(request.boxes)}
+    if request.image is not None and request.mask is not None and window is not None:
+        given["image"] = to_pixels(window.cut(request.image))
+        given["mask"] = torch.from_numpy(np.asarray(window.cut_mask(request.mask)).astype(np.float32) / 255)[None]
+    if request.layout is not None:
+        given["layout"] = _indices(request.layout, model, size)
+    if request.small is not None:
+        given["small"] = to_pixels(request.small)
+    if request.like is not None:
+        given["like"] = to_pixels(fit(request.like, (model.spec.size, model.spec.size)))
+    return given | {name: _plain(value, size) for name, value in request.context.items()}
+
+
+def readings_of(request: Request, model: LatentDiffusion) -> dict[str, Any]:
+    """Readings of everything that a settled request says."""
+    size = (request.height or model.spec.size, request.width or model.spec.size)
+    return model.conditioner.read([given_by(request, model)], sight_of(model, size))[0]
+
+
+def window_of(request: Request, model: LatentDiffusion) -> Window | None:
+    """The part of the picture that is drawn anew; None without a mask."""
+    if request.mask is None:
+        return None
+    return Window.around(request.mask, (request.width or model.spec.size, request.height or model.spec.size))
+
+
+def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture cut from its centre to this width and height."""
+    return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+
+
+def _indices(layout: Image.Image, model: LatentDiffusion, size: tuple[int, int]) -> Tensor:
+    """Class indices (H, W) of an index map or of a painting in the palette's colours."""
+    part = next(part for part in model.conditioner.parts if isinstance(part, MapConditioner))
+    indices = layout if layout.mode == "L" else read_painting(layout, part.classes)
+    return torch.from_numpy(np.array(ImageOps.fit(indices, size, Image.Resampling.NEAREST)))
+
+
+def _plain(value: Any, size: tuple[int, int]) -> Any:
+    return to_pixels(fit(value, size)) if isinstance(value, Image.Image) else value

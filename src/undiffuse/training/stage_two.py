@@ -1,0 +1,229 @@
+"""Stage two of a run made ready: a codec, what steers, a denoiser, and caches of everything that is frozen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from undiffuse.checkpoints.api import load_codec, load_model
+from undiffuse.conditioners.base import ConditionerPart, PartSpec, Sight, Surroundings
+from undiffuse.conditioners.combined import Conditioner
+from undiffuse.conditioners.text import TextConditioner, TextSpec
+from undiffuse.core.devices import choose_precision
+from undiffuse.core.errors import SpecError, explain
+from undiffuse.data.dataset import Dataset, Pictures
+from undiffuse.data.latents import LatentCache, build_latents
+from undiffuse.data.readings import Readings, build_readings
+from undiffuse.data.records import Example, Progress
+from undiffuse.data.render import render
+from undiffuse.data.store import PictureStore
+from undiffuse.generation.given import describer
+from undiffuse.model.build import build_denoiser
+from undiffuse.model.codec import Codec
+from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.model.spec import CodecSpec, LatentSpec, ModelSpec, UNetSpec, join_routes
+from undiffuse.training.captions import cache_captions
+from undiffuse.training.grow import grow_into
+from undiffuse.training.objectives.diffusion import DiffusionTraining
+from undiffuse.training.opening import open_pictures, place, seeded
+from undiffuse.training.recipe import DiffusionObjective, Recipe
+from undiffuse.training.texts import load_text
+
+LEAST_DEVIATION = 1e-4  # of a latent channel, for data sets in which it never changes
+
+
+def prepare_diffusion(
+    recipe: Recipe, terms: DiffusionObjective, folder: Path, device: torch.device, progress: Progress | None
+) -> DiffusionTraining:
+    """The objective of stage two, its caches filled.
+
+    Raises:
+        SpecError: when the recipe lacks a table, or what it asks for does not fit the model that it goes on from.
+        DataError, CheckpointError: when pictures or models cannot be read.
+    """
+    data, pictures, _ = open_pictures(recipe)
+    start = load_model(terms.start) if terms.start is not None else None
+    if start is not None and terms.codec is None:
+        codec, codec_spec = start.codec, start.spec.codec
+    else:
+        codec, codec_spec = load_codec(terms.codec)
+    if start is not None and codec.channels != start.codec.channels:
+        given = f"objective.codec with {codec.channels} latent channels"
+        raise SpecError(explain(given, f"objective.start has learned {start.codec.channels}", "leave one of the two out"))
+    place(codec, device)
+    cache = _latents(recipe, terms, codec, codec_spec, pictures, folder / "latents", progress)
+    if start is None or terms.codec is not None:
+        codec, codec_spec = _normalised(codec, codec_spec, cache)
+    parts, specs = _conditioners(recipe, start, codec, cache, data)
+    model = _model(recipe, terms, start, codec, codec_spec, parts, specs)
+    model.to(device)
+    place(model.denoiser, device)
+    text = next((part for part in model.conditioner.parts if isinstance(part, TextConditioner)), None)
+    captions = None
+    if text is not None:
+        said = {caption for row in cache.captions for caption in row} | {""}
+        captions = cache_captions(text, said, folder / "latents", progress)
+    shown = _readings(recipe, terms, model, pictures, folder / "latents", progress)
+    return DiffusionTraining(recipe, model, cache, captions, shown)
+
+
+def _latents(
+    recipe: Recipe,
+    terms: DiffusionObjective,
+    codec: Codec,
+    spec: CodecSpec,
+    pictures: PictureStore,
+    folder: Path,
+    progress: Progress | None,
+) -> LatentCache:
+    """Latent means as the autoencoder gives them; the codec's normalisation comes later."""
+
+    precision = choose_precision(codec.device, recipe.run.precision)
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(codec.device.type, precision, enabled=precision != torch.float32):
+            return codec.autoencoder.encode(pixels.to(codec.device, memory_format=torch.channels_last))[0].float()
+
+    def draw(pictures: Pictures, index: int, rng: np.random.Generator) -> Example:
+        return render(pictures, index, recipe.data.render, rng)
+
+    identity: dict[str, Any] = {
+        "autoencoder": _digest(codec),
+        "render": recipe.data.render.model_dump(mode="json"),
+        "data": recipe.data.path,
+    }
+    if recipe.data.caption:
+        identity["caption"] = recipe.data.caption
+    return build_latents(pictures, draw, encode, terms.variants, recipe.run.seed, folder, progress, identity)
+
+
+def _digest(codec: Codec) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in codec.autoencoder.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _model(
+    recipe: Recipe,
+    terms: DiffusionObjective,
+    start: LatentDiffusion | None,
+    codec: Codec,
+    codec_spec: CodecSpec,
+    parts: list[ConditionerPart],
+    specs: list[PartSpec],
+) -> LatentDiffusion:
+    """A model around this codec and these conditioners: its denoiser fresh, or that of the model to start from."""
+    sizes = start.spec.denoiser if start is not None else recipe.denoiser
+    if sizes is None:
+        raise SpecError(
+            explain(
+                "a recipe of kind 'diffusion' without [denoiser]",
+                "that table gives the net's sizes",
+                "add it, or go on from a model with objective.start",
+            )
+        )
+    content = {
+        "name": recipe.name,
+        "size": recipe.data.render.size,
+        "codec": codec_spec,
+        "denoiser": _fitted(sizes, specs, anew=start is not None),
+        "conditioners": specs,
+        "schedule": terms.schedule,
+        "prediction": terms.prediction,
+    }
+    spec = ModelSpec.parse(content, where=recipe.name)
+    with seeded(recipe):
+        denoiser = build_denoiser(spec)
+    if start is not None:
+        grow_into(denoiser.network, start.denoiser.network)
+    return LatentDiffusion(codec, denoiser, Conditioner(parts), spec)
+
+
+def _readings(
+    recipe: Recipe,
+    terms: DiffusionObjective,
+    model: LatentDiffusion,
+    pictures: PictureStore,
+    folder: Path,
+    progress: Progress | None,
+) -> Readings | None:
+    """What is shown of every rendering to the parts that keep arrays; None when no part does."""
+    stored = [part for part in model.conditioner.parts if part.stored]
+    if not stored:
+        return None
+    precision = choose_precision(model.device, recipe.run.precision)
+    side = recipe.data.render.size
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(model.device.type, precision, enabled=precision != torch.float32):
+            return model.codec.encode(pixels.to(model.device, memory_format=torch.channels_last)).float()
+
+    sight = Sight(encode, describer(model.device), (side, side))
+
+    def look(examples: Sequence[Example], rngs: Sequence[np.random.Generator]) -> list[dict[str, Any]]:
+        shown: list[dict[str, Any]] = [{} for _ in examples]
+        for part in stored:
+            given = [part.show(example, rng) for example, rng in zip(examples, rngs, strict=True)]
+            for row, reading in zip(shown, part.read(given, sight), strict=True):
+                row.update(reading)
+        return shown
+
+    def draw(pictures: Pictures, index: int, rng: np.random.Generator) -> Example:
+        return render(pictures, index, recipe.data.render, rng)
+
+    told = [spec.model_dump(mode="json") for spec in model.spec.conditioners]
+    identity = {"conditioners": told, "autoencoder": _digest(model.codec)}
+    return build_readings(pictures, draw, look, terms.variants, recipe.run.seed, folder, progress, identity)
+
+
+def _normalised(codec: Codec, spec: CodecSpec, cache: LatentCache) -> tuple[Codec, CodecSpec]:
+    """The codec with its latents normalised, channel by channel, by the statistics of the whole set."""
+    scale = 1 / cache.std.clamp_min(LEAST_DEVIATION)
+    latent = LatentSpec(shift=tuple(cache.mean.tolist()), scale=tuple(scale.tolist()))
+    normalised = Codec(codec.autoencoder, cache.mean, scale, codec.factor, codec.channels, codec.previewer).to(codec.device)
+    return normalised, spec.model_copy(update={"latent": latent})
+
+
+def _fitted(spec: UNetSpec, parts: Sequence[PartSpec], anew: bool) -> UNetSpec:
+    """The U-Net's spec with the widths that the conditioners deliver, where the recipe leaves them out, or `anew`."""
+    tokens, vector, spatial = join_routes(parts)
+    widths = {"context_width": tokens or None, "vector_width": vector or None, "spatial_channels": spatial}
+    return spec.model_copy(update={key: width for key, width in widths.items() if anew or not getattr(spec, key)})
+
+
+def _conditioners(
+    recipe: Recipe, start: LatentDiffusion | None, codec: Codec, cache: LatentCache, data: Dataset
+) -> tuple[list[ConditionerPart], list[PartSpec]]:
+    """The parts of the model to start from, then those that the recipe adds."""
+    wanted = {part.kind: part for part in recipe.conditioners}
+    parts = list(start.conditioner.parts) if start is not None else []
+    specs = [_dropped(own, wanted.pop(own.kind, own)) for own in (start.spec.conditioners if start is not None else ())]
+    captions = [caption for row in cache.captions for caption in row]
+    with seeded(recipe, "conditioners"):
+        for spec in sorted(wanted.values(), key=lambda spec: spec.kind != "text"):  # words first: they set the width of tokens
+            if isinstance(spec, TextSpec):
+                part, spec = load_text(spec, captions)
+            else:
+                spec = spec.fitted(_surroundings(codec, data, join_routes(specs).tokens))
+                part = spec.build(None)
+            parts.append(part)
+            specs.append(spec)
+    return parts, specs
+
+
+def _dropped(own: PartSpec, asked: PartSpec) -> PartSpec:
+    """A part of the model to start from, left out as often as the recipe asks; its sizes stay."""
+    return own.model_copy(update={"drop": asked.drop})
+
+
+def _surroundings(codec: Codec, data: Dataset, token_width: int) -> Surroundings:
+    labels = {str(box[4]) for row in data.rows for box in row.fields.get("boxes") or ()}
+    return Surroundings(
+        codec.channels, codec.factor, tuple(data.classes), tuple(data.map_classes), tuple(sorted(labels)), token_width or None
+    )

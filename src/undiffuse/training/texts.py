@@ -1,0 +1,42 @@
+"""Where a run's frozen text encoder comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from undiffuse.checkpoints.api import load_model
+from undiffuse.checkpoints.minilm import load_minilm, prune_minilm
+from undiffuse.conditioners.text import BertSpec, TextConditioner, TextSpec
+from undiffuse.core.errors import SpecError, explain
+
+MINILM = "minilm"
+DEFAULT = "default"
+ROWS = 15_000
+
+
+def load_text(spec: TextSpec, captions: Sequence[str]) -> tuple[TextConditioner, TextSpec]:
+    """The part that reads captions, with the weights that `spec.source` names, and the spec with its true sizes.
+
+    Args:
+        spec: "minilm", "default", a run or a model folder as its source; "default" when it names none.
+        captions: of the data set; the whole MiniLM keeps the vocabulary that they need, and `spec.rows` rows in all.
+
+    Raises:
+        CheckpointError, DependencyError: when the source cannot be read.
+        SpecError: when it reads no captions.
+    """
+    source = spec.source or DEFAULT
+    if source == MINILM:
+        encoder, tokenizer = load_minilm()
+        encoder, tokenizer = prune_minilm(encoder, tokenizer, captions, rows=spec.rows or ROWS)
+        sizes = BertSpec(vocabulary=encoder.words.num_embeddings)
+    else:
+        model = load_model(source)
+        text = next((part for part in model.conditioner.parts if isinstance(part, TextConditioner)), None)
+        own = next((part for part in model.spec.conditioners if isinstance(part, TextSpec)), None)
+        if text is None or own is None:
+            given = f"the text source {source!r} reads no captions"
+            raise SpecError(explain(given, "a model with a text encoder is needed"))
+        tokenizer, encoder, sizes = text.tokenizer, text.encoder, own.encoder
+    part = TextConditioner(tokenizer, encoder, length=spec.length, pooled=spec.pooled)
+    return part, spec.model_copy(update={"encoder": sizes, "source": None, "rows": None})

@@ -1,0 +1,122 @@
+"""Masks, semantic maps and small pictures: what reaches the net, what counts as nothing, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from undiffuse.conditioners.base import ConditionerPart, PartSpec, Sight, Surroundings
+from undiffuse.conditioners.maps import MapConditioner, MapSpec
+from undiffuse.conditioners.masked import MaskConditioner, MaskSpec, shrink_mask
+from undiffuse.conditioners.small import SmallConditioner, SmallSpec
+from undiffuse.core.errors import DataError, SpecError
+from undiffuse.core.random import normal, numpy_stream
+from undiffuse.data.records import Example
+
+CLASSES = ("sky", "ground", "animal")
+AROUND = Surroundings(channels=4, factor=4, map_classes=CLASSES)
+SIGHT = Sight(encode=lambda pixels: F.avg_pool2d(pixels, 4)[:, [0, 1, 2, 0]], describe=lambda pixels: pixels, size=(8, 16))
+PIXELS = normal((3, 8, 16), "test", "pixels").clamp(-1, 1)
+SPECS = [MaskSpec(), MapSpec(), MapSpec(how="resize"), SmallSpec(scale=2), SmallSpec(scale=4), SmallSpec(scale=8)]
+
+
+def shown(part: ConditionerPart, spec: PartSpec) -> dict[str, object]:
+    layout = torch.arange(128).view(8, 16) % 3
+    example = Example(PIXELS, "a fox", fields={"map": layout.to(torch.uint8).numpy()})
+    return part.read([part.show(example, numpy_stream("test", spec.kind))], SIGHT)[0]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.kind}-{getattr(spec, 'scale', getattr(spec, 'how', ''))}")
+def test_what_is_delivered_is_what_the_spec_says(spec: PartSpec) -> None:
+    spec = spec.fitted(AROUND)
+    part = spec.build(None)
+    cond = part([shown(part, spec), {}], (2, 4))
+
+    routes = spec.routes()
+    assert (part.token_width, part.vector_width, part.spatial_channels) == tuple(routes)
+    assert cond.slots()["spatial"].shape == (2, routes.spatial, 2, 4)
+    assert ("vector" in cond.slots()) == bool(routes.vector)
+    null = part.null(1, (2, 4)).slots()
+    assert all(torch.equal(value[1:], null[name]) for name, value in cond.slots().items())
+    assert not torch.equal(cond.slots()["spatial"][:1], null["spatial"])
+
+
+@pytest.mark.parametrize("spec", SPECS[:5], ids=lambda spec: spec.kind)
+def test_a_null_needs_the_size_of_the_latent(spec: PartSpec) -> None:
+    with pytest.raises(SpecError, match="size"):
+        spec.fitted(AROUND).build(None).null(2)
+
+
+def test_a_hidden_pixel_hides_its_latent_position() -> None:
+    mask = torch.zeros(1, 8, 16)
+    mask[0, 3, 5] = 1
+    assert shrink_mask(mask, 4).tolist() == [[[0, 1, 0, 0], [0, 0, 0, 0]]]
+
+
+def test_nothing_behind_the_mask_reaches_the_net() -> None:
+    part = MaskConditioner(channels=4, factor=4)
+    mask = torch.zeros(1, 8, 16)
+    mask[:, :4, :8] = 1
+    other = torch.where(mask > 0, -PIXELS, PIXELS)
+    rows = part.read([{"image": PIXELS, "mask": mask}, {"image": other, "mask": mask}, {"image": PIXELS}], SIGHT)
+
+    cond = part(rows[:2], (2, 4)).slots()["spatial"]
+    assert torch.equal(cond[0], cond[1])
+    assert cond[0, 0].tolist() == [[1, 1, 0, 0], [0, 0, 0, 0]]
+    assert torch.equal(cond[0, 1:, :, 2:], SIGHT.encode(PIXELS[None])[0][..., 2:])
+    assert rows[2] == {}
+
+
+def test_training_draws_masks_of_the_shapes_it_is_told() -> None:
+    example = Example(PIXELS, "")
+    part = MaskSpec(shapes={"full": 1.0}).fitted(AROUND).build(None)
+    assert part.show(example, numpy_stream("test", 0))["mask"].min() == 1
+
+
+def test_a_map_becomes_the_share_of_every_class() -> None:
+    part = MapConditioner(CLASSES, factor=4, width=None)
+    layout = np.zeros((4, 8), dtype=np.uint8)
+    layout[:, 4:6] = 2
+    layout[0, 6:] = 255  # nothing said
+    spatial = part(part.read([{"layout": layout}], SIGHT)).slots()["spatial"][0]
+
+    assert spatial[:, 0, 0].tolist() == [1, 0, 0, 1]
+    assert spatial[:, 0, 1].tolist() == [6 / 16, 0, 8 / 16, 1]
+
+
+def test_a_class_that_was_never_learned_is_refused() -> None:
+    with pytest.raises(DataError, match=r"class 3 in the map; this model knows 0 sky to 2 animal, 255 for anything"):
+        MapConditioner(CLASSES, factor=4, width=2).read([{"layout": np.full((4, 4), 3, dtype=np.uint8)}], SIGHT)
+
+
+def test_a_map_needs_a_data_set_with_maps() -> None:
+    with pytest.raises(SpecError, match=r"kind 'map', but the data set has no maps; a \.map\.png beside each picture"):
+        MapSpec().fitted(Surroundings(4, 4))
+
+
+def test_a_small_picture_keeps_every_pixel() -> None:
+    part = SmallConditioner(scale=2, factor=4, most_noise=0.5)
+    row = part.read([part.show(Example(PIXELS, ""), numpy_stream("test", 0))], SIGHT)[0]
+    spatial = part([row]).slots()["spatial"][0]
+
+    assert torch.equal(F.pixel_shuffle(spatial[:-1], 2), row["small"])
+    assert spatial[-1].min() == 1
+
+
+def test_noise_differs_from_step_to_step_and_is_told() -> None:
+    part = SmallConditioner(scale=2, factor=4, most_noise=0.5)
+    row = part.read([{"small": PIXELS}], SIGHT)[0]
+    one, other = (part.vary(row, numpy_stream("test", step)) for step in (0, 1))
+
+    assert not torch.equal(part([one]).slots()["vector"], part([other]).slots()["vector"])
+    difference = (one["small"] - row["small"]).std() / one["small_noise"]
+    assert difference == pytest.approx(1, abs=0.2)
+    assert torch.equal(part.vary(row, numpy_stream("test", 0))["small"], one["small"])
+
+
+def test_pictures_of_two_sizes_make_no_batch() -> None:
+    part = SmallConditioner(scale=2, factor=4, most_noise=0)
+    with pytest.raises(SpecError, match="one size for the whole batch"):
+        part([{"small": PIXELS[:, :4, :4]}, {"small": PIXELS}])

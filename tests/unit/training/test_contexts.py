@@ -1,0 +1,151 @@
+"""Runs that are steered by more than words: every kind alone, several together, added to a trained model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from undiffuse.checkpoints.api import load_model
+from undiffuse.core.errors import DataError, SpecError
+from undiffuse.generation.generator import Generator
+from undiffuse.generation.request import Request
+from undiffuse.training.objectives.diffusion import DiffusionTraining
+from undiffuse.training.prepare import prepare
+from undiffuse.training.recipe import load_recipe
+from undiffuse.training.run import train
+from undiffuse.training.start import settle
+
+Recipes = Callable[..., list[str]]
+CPU = torch.device("cpu")
+PICTURE = Image.linear_gradient("L").resize((16, 16)).convert("RGB")
+MASK = Image.new("L", (16, 16))
+MASK.paste(255, (4, 4, 12, 12))
+LAYOUT = Image.fromarray((np.arange(256).reshape(16, 16) % 2).astype(np.uint8))
+ASKS: dict[str, dict[str, Any]] = {
+    "label": {"label": "sun"},
+    "mask": {"image": PICTURE, "mask": MASK},
+    "map": {"layout": LAYOUT},
+    "small": {"small": PICTURE.resize((4, 4))},
+    "boxes": {"boxes": ((0.1, 0.1, 0.5, 0.5, "sun"),)},
+    "lookalike": {"like": PICTURE},
+}
+SETTINGS = {"lookalike": "width=8", "boxes": "most=2", "small": "scale=4"}
+
+
+@pytest.fixture
+def annotated(tmp_path: Path) -> Path:
+    """Six pictures with a caption, a class in a field, a map and a box each."""
+    folder = tmp_path / "annotated"
+    folder.mkdir()
+    rows = []
+    for index in range(6):
+        indices = np.zeros((16, 16), dtype=np.uint8)
+        indices[index:, :] = 1
+        Image.fromarray(indices).save(folder / f"{index}.map.png")
+        Image.fromarray(np.stack([indices * 200, indices * (40 * index), 255 - indices], -1)).save(folder / f"{index}.png")
+        kind = ("sun", "moon")[index % 2]
+        rows.append({"file": f"{index}.png", "caption": f"a {kind}", "kind": kind, "map": f"{index}.map.png",
+                     "boxes": [[0.0, 0.1 * index, 1.0, 1.0, kind]], "split": "train"})  # fmt: skip
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "map_classes.txt").write_text("sky\nground\n")
+    return folder
+
+
+@pytest.fixture
+def settings(annotated: Path, tiny_folder: Path) -> Recipes:
+    def make(*kinds: str) -> list[str]:
+        base = [f"data.path={annotated}", "data.label=kind", f"objective.codec={tiny_folder}", "run.batch=4"]
+        return [*base, "conditioners=", *(f"conditioners.{kind}.{SETTINGS.get(kind, 'drop=0.1')}" for kind in kinds)]
+
+    return make
+
+
+def differs(model: Any, asked: dict[str, Any]) -> bool:
+    """Whether a random model's picture changes with what is asked."""
+    draw = Generator(model, device="cpu", precision="fp32", tell=None)
+    plain, steered = (draw(Request(steps=2, seed=1, **said)).images[0] for said in ({}, asked))
+    return plain.tobytes() != steered.tobytes()
+
+
+@pytest.mark.parametrize("kind", ASKS)
+def test_every_kind_is_learned_alone_and_steers(kind: str, settings: Recipes, diffusion_recipe: Path, tmp_path: Path) -> None:
+    train(load_recipe(diffusion_recipe, [*settings(kind), "run.steps=3", "optimizer.rate=0.05"]), tmp_path / "run")
+    model = load_model(tmp_path / "run")
+
+    assert [part.kind for part in model.spec.conditioners] == [kind]
+    assert differs(model, ASKS[kind])
+
+
+def test_all_kinds_are_learned_together(settings: Recipes, diffusion_recipe: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    kinds = [f"conditioners.text.source={tiny_folder}", "conditioners.text.length=12"]
+    changes = [*settings(*ASKS), *kinds, "run.steps=2"]
+    train(load_recipe(diffusion_recipe, changes), tmp_path / "run")
+    model = load_model(tmp_path / "run")
+    asked = {name: value for said in ASKS.values() for name, value in said.items() if name != "small"}
+
+    draw = Generator(model, device="cpu", precision="fp32", tell=None)
+    result = draw(Request("a sun", steps=2, seed=1, scales={"map": 2.0, "text": 3.0}, **asked)).images[0]
+    assert result.size == (16, 16)
+    outside = np.asarray(MASK) == 0
+    assert (np.asarray(result)[outside] == np.asarray(PICTURE)[outside]).all()
+
+
+def test_kinds_are_dropped_each_on_its_own(settings: Recipes, diffusion_recipe: Path, tmp_path: Path) -> None:
+    changes = [*settings("label", "map", "mask"), "conditioners.map.drop=0.5", "conditioners.mask.drop=1", "objective.drop=0"]
+    objective = prepare(settle(load_recipe(diffusion_recipe, changes)), tmp_path, CPU)
+    assert isinstance(objective, DiffusionTraining)
+    rows = [row for step in range(50) for row in objective.batch(step, range(4)).rows]
+
+    share = {name: sum(row.get(name) is not None for row in rows) / len(rows) for name in ("label", "layout", "hole")}
+    assert share["label"] > 0.8
+    assert 0.35 < share["layout"] < 0.65
+    assert share["hole"] == 0
+
+
+def test_silence_of_the_whole_leaves_what_guidance_is_not_about(
+    settings: Recipes, diffusion_recipe: Path, tmp_path: Path
+) -> None:
+    changes = [*settings("label", "mask"), "objective.drop=1", "conditioners.mask.drop=0"]
+    objective = prepare(settle(load_recipe(diffusion_recipe, changes)), tmp_path, CPU)
+    assert isinstance(objective, DiffusionTraining)
+
+    assert all("label" not in row and "hole" in row for row in objective.batch(0, range(4)).rows)
+
+
+def test_a_trained_model_learns_another_kind(
+    settings: Recipes, diffusion_recipe: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    changes = ["denoiser=", f"objective.start={tiny_folder}", "objective.codec=", "conditioners.text.drop=0.25"]
+    recipe = load_recipe(diffusion_recipe, [*settings("map"), *changes])
+    objective = prepare(settle(recipe), tmp_path / "run", CPU)
+    assert isinstance(objective, DiffusionTraining)
+    draw = Generator(objective.model, device="cpu", precision="fp32", tell=None)
+    before = Generator(load_model(tiny_folder), device="cpu", precision="fp32", tell=None)
+
+    assert [part.kind for part in objective.model.spec.conditioners] == ["text", "label", "map"]
+    assert objective.model.spec.conditioners[0].drop == 0.25
+    asked = Request("a fox", label="fox", steps=2, seed=1)
+    told = np.abs(np.asarray(draw(asked).images[0], dtype=int) - np.asarray(before(asked).images[0]))
+    assert told.max() <= 1  # the new inputs are zero: the same arithmetic, in another order
+
+
+def test_a_field_that_no_picture_has_gives_no_classes(settings: Recipes, diffusion_recipe: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(diffusion_recipe, [*settings("label"), "data.label=species"])
+    with pytest.raises(DataError, match=r"data\.label = 'species'; no picture of .* has that field; there are: .*kind"):
+        prepare(settle(recipe), tmp_path, CPU)
+
+
+def test_a_kind_needs_what_it_is_made_of(
+    settings: Recipes, diffusion_recipe: Path, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    for kind, missing in (("map", "the data set has no maps"), ("boxes", "no picture of the data set has any")):
+        recipe = load_recipe(diffusion_recipe, [*settings(kind), f"data.path={make_photos(3)}", "data.label="])
+        with pytest.raises(SpecError, match=missing):
+            prepare(settle(recipe), tmp_path / kind, CPU)
