@@ -20,7 +20,7 @@ from undiffuse.networks.efficientnet import EfficientNet
 FeatureExtractor = Callable[[Tensor], Tensor]
 """Pictures (B, 3, H, W) in [-1, 1] to one vector each, (B, D) float32 on the CPU."""
 
-MIDDLE = slice(1, 3)  # of the maps of a net: 1/4 and 1/8 of the size, where textures are told apart
+MIDDLE = slice(1, 4)  # of the maps of a net: 1/4 to 1/16 of the size, from textures to parts of things
 
 
 class LocalExtractor(Protocol):
@@ -58,7 +58,7 @@ class Lite0:
 
     @torch.no_grad()
     def maps(self, pixels: Tensor) -> list[Tensor]:
-        """Maps (B, 24, H/4, W/4) and (B, 40, H/8, W/8) of pictures (B, 3, H, W)."""
+        """Maps (B, 24, H/4, W/4), (B, 40, H/8, W/8) and (B, 112, H/16, W/16) of pictures (B, 3, H, W)."""
         parts = [self.net.features(part.to(self.device))[MIDDLE] for part in pixels.float().split(self.batch)]
         return [torch.cat(maps).cpu() for maps in zip(*parts, strict=True)]
 

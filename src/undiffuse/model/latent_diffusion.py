@@ -66,9 +66,11 @@ class LatentDiffusion:
     def fingerprint(self) -> str:
         """Ten hex digits of SHA-256 over the spec and every weight, as stored in pictures as the model hash.
 
-        The decoder for previews is not counted: no picture depends on it.
+        The decoder for previews is not counted: no picture depends on it. Nor are values that a spec leaves at their
+        defaults, so that a model keeps its fingerprint when a later version knows more of them.
         """
-        digest = hashlib.sha256(self.spec.model_dump_json(exclude={"codec": {"preview"}}).encode())
+        spec = self.spec.model_dump_json(exclude={"codec": {"preview"}}, exclude_defaults=True)
+        digest = hashlib.sha256(" ".join([spec, *(part.kind for part in self.spec.conditioners)]).encode())
         for part in (part for kind, part in self.parts().items() if kind != "preview"):
             for name, tensor in part.state_dict().items():
                 digest.update(name.encode())

@@ -136,9 +136,13 @@ class AutoencoderObjective(Spec):
 class DiffusionObjective(Spec):
     """Stage two: the denoising loss on cached latents (Rombach et al. 2022, eq. 2 and 3).
 
-    `codec` names where the frozen autoencoder comes from: "default" (the embedded model), a run, or a model
-    folder. `start` names a model whose denoiser and conditioners the run goes on from, and its codec where `codec`
-    names no other; it needs no `denoiser` table.
+    `codec` names where the frozen autoencoder comes from: "default" (the embedded model), a run, a model
+    folder, or "pixels" for none at all. `start` names a model whose denoiser and conditioners the run goes on from, and
+    its codec where `codec` names no other; it needs no `denoiser` table.
+
+    Latents are normalised channel by channel over the whole set. At `importance` 0 every channel gets deviation 1; at
+    1 it gets one in proportion to how much it changes the picture, so that what shapes are made of stands out of
+    the noise before fine detail does, as it does in pixels; in between, a power of that.
 
     Every picture is rendered and encoded `variants` times; with probability `drop` the net is told nothing that
     guidance is about, so that there is an unconditional answer to compare with (Ho & Salimans 2022). Every
@@ -153,6 +157,7 @@ class DiffusionObjective(Spec):
     law: LawSpec = LawSpec(kind="logit_normal")
     weighting: WeightingSpec = WeightingSpec(kind="uniform")
     drop: Fraction = 0.1
+    importance: Fraction = 0.0
     variants: Positive = 4
     preview_prompts: tuple[str, ...] = ()
 

@@ -91,6 +91,17 @@ def test_the_extractor_gives_the_same_features_in_any_batch() -> None:
     assert torch.allclose(in_pieces, net.embed(pixels), atol=1e-6)
 
 
+def test_the_extractor_gives_maps_of_the_middle_sizes() -> None:
+    stages = tuple(Stage(blocks=1, kernel=3, stride=2, expansion=1, width=8 + level) for level in range(4))
+    net = EfficientNet(stages=stages, stem=8, head=12, classes=2)
+    pixels = torch.rand(5, 3, 32, 32) * 2 - 1
+
+    in_pieces = Lite0(net, batch=2).maps(pixels)
+
+    assert [tuple(found.shape) for found in in_pieces] == [(5, 8, 8, 8), (5, 9, 4, 4), (5, 10, 2, 2)]
+    assert torch.allclose(in_pieces[1], net.features(pixels)[2], atol=1e-6) and not in_pieces[1].requires_grad
+
+
 def test_missing_weights_are_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficientnet, "PACKAGE", "no_such_package")
 

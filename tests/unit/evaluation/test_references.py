@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from undiffuse.data.records import Row
-from undiffuse.evaluation.references import References, concept_ranks, nearest_trained, read_references
+from undiffuse.evaluation.references import References, concept_ranks, directions_of, nearest_trained, ranks, read_references
 
 
 def references(concepts: list[str], splits: list[str] | None = None) -> References:
@@ -37,6 +37,19 @@ def test_ties_count_against_the_model() -> None:
 
 def test_no_number_is_the_last() -> None:
     assert concept_ranks(torch.full((1, 3), torch.nan), references(["fox", "owl", "boat"]), ["fox"]) == [2]
+
+
+def test_names_need_no_rows() -> None:
+    assert ranks(torch.tensor([[0.1, 0.5, 0.9], [0.1, 0.5, 0.4]]), ["b", "a", "b"], ["b", "b"]) == [0, 1]
+
+
+def test_directions_are_about_the_mean() -> None:
+    known = directions_of(torch.tensor([[1.0, 1], [3, 1], [2, 4]]))
+
+    assert known.mean.tolist() == [2, 2]
+    assert torch.allclose(known.directions.norm(dim=1), torch.ones(3).double())
+    assert known.cosines(torch.tensor([[2.0, 7]])).argmax().item() == 2
+    assert known.cosines(torch.tensor([[2.0, 7]]))[0, 2].item() == pytest.approx(1)
 
 
 def test_only_training_pictures_count_as_near() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from undiffuse.core.errors import DataError
-from undiffuse.evaluation.report import Figure, Report, mean, proportion
+from undiffuse.evaluation.report import Figure, Report, bootstrap, mean, proportion
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,16 @@ def test_the_same_values_give_the_same_interval() -> None:
     values = [0.1, 0.7, 0.3, 0.9]
 
     assert mean(values) == mean(values)
+
+
+def test_any_statistic_gets_the_interval_that_the_mean_gets() -> None:
+    values = np.random.default_rng(3).normal(5, 2, 50)
+
+    assert bootstrap(50, lambda chosen: float(values[chosen].mean())) == mean(values.tolist())
+    ratio = bootstrap(50, lambda chosen: float(values[chosen].sum() / (2 * values[chosen].sum())))
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5))  # both sums are of the same pictures
+    with pytest.raises(DataError, match="nothing was measured"):
+        bootstrap(0, lambda chosen: 0.0)
 
 
 @pytest.mark.parametrize("figure", [proportion, mean])

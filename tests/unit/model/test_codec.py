@@ -89,6 +89,7 @@ def test_the_normalisation_is_not_among_the_weights(codec: Codec) -> None:
 @torch.no_grad()
 def test_a_vq_codec_works_on_latents_before_they_are_quantised(pixels: Tensor) -> None:
     spec = VQSpec(latent_channels=2, widths=(8, 8), blocks=1, mid_attention=False, codes=5)
+    torch.manual_seed(0)
     codec = build_codec(CodecSpec(autoencoder=spec, latent=LatentSpec(scale=(2.0,))))
     net = codec.autoencoder
     assert isinstance(net, VQAutoencoder)

@@ -39,6 +39,7 @@ class Thing:
 
     @property
     def concept(self) -> str:
+        """What it is called."""
         return self.kind.concept
 
     @property

@@ -160,7 +160,7 @@ def see(pictures: Pictures, index: int, size: int) -> View:
 
 def feature_distances(extractor: Callable[[Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
     """Cosine distances (B,) of the features of pictures (B, 3, H, W), 0 for equal ones."""
-    return 1 - F.cosine_similarity(extractor(a), extractor(b))
+    return (1 - F.cosine_similarity(extractor(a), extractor(b))).clamp_min(0)  # rounding
 
 
 def pieces(pixels: Tensor, boxes: Iterable[Sequence[Any]], size: int) -> Tensor:

@@ -36,7 +36,9 @@ def local_features(pixels: Tensor, extractor: LocalExtractor) -> Tensor:
 
 def _local_mean(x: Tensor, window: int) -> Tensor:
     """The mean (B, C, H, W) of a square of odd side about each pixel, without what is beyond the edge."""
-    return F.avg_pool2d(x, window, stride=1, padding=window // 2, count_include_pad=False)
+    half = window // 2
+    columns = F.avg_pool2d(x, (window, 1), stride=1, padding=(half, 0), count_include_pad=False)
+    return F.avg_pool2d(columns, (1, window), stride=1, padding=(0, half), count_include_pad=False)
 
 
 @dataclass(frozen=True)

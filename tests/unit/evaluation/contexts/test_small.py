@@ -31,11 +31,9 @@ def test_bicubic_itself_is_not_better(bench, painter, values) -> None:
 
 
 def test_better_by_one_is_not_better_by_both(bench, painter, values) -> None:
-    """Moved by a pixel, a picture has nearly its own features in cells, but not its pixels."""
-
     def noisy(pixels, _):
         checks = pixels.new_tensor([[1.0, -1], [-1, 1]]).repeat(16, 16)
-        return pixels * 0.9 + 0.8 * checks  # the mean of every cell is but scaled
+        return pixels * 0.9 + 0.8 * checks  # far in every pixel, but the mean of a cell is only scaled
 
     told = values(measure_small(PART, bench(painter(noisy))).report)
     assert told["small_better_psnr"] == 0 and told["small_better_distance"] == 1 and told["small_better_both"] == 0

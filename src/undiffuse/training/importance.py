@@ -1,0 +1,35 @@
+"""How much each channel of a latent changes the picture."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from undiffuse.core.random import normal
+from undiffuse.data.latents import LatentCache
+from undiffuse.model.codec import Codec
+
+PICTURES = 64
+BATCH = 16
+SHARE = 0.3  # of a channel's deviation: small enough that the decoder answers nearly linearly
+
+
+@torch.no_grad()
+def channel_importance(codec: Codec, cache: LatentCache) -> Tensor:
+    """Root mean square change of pixels (C,) when noise of equal share is added to one channel; 1 for the largest.
+
+    Measured on latents of the data set, spread evenly over it, one channel at a time.
+    """
+    count = min(PICTURES, len(cache))
+    indices = [place * len(cache) // count for place in range(count)]
+    changes = torch.zeros(codec.channels, dtype=torch.float64)
+    for start in range(0, count, BATCH):
+        some = indices[start : start + BATCH]
+        latents = cache.latents(some, [0] * len(some)).to(codec.device)
+        plain = codec.autoencoder.decode(latents).float()
+        for channel in range(codec.channels):
+            noise = normal(latents[:, channel].shape, "importance", channel, start).to(codec.device)
+            moved = latents.clone()
+            moved[:, channel] += SHARE * cache.std[channel].to(codec.device) * noise
+            changes[channel] += (codec.autoencoder.decode(moved).float() - plain).square().mean().item() * len(some)
+    return (changes / changes.max().clamp_min(torch.finfo(torch.float64).tiny)).sqrt().float()
