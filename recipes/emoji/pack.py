@@ -1,26 +1,41 @@
 """Put a trained run into the package as the embedded default: U-Net and text encoder as int8, autoencoder as fp16.
 
-    python recipes/emoji/pack.py runs/emoji
+    python recipes/emoji/pack.py runs/emoji-longer [runs/emoji-decoder]
 
-The model card in that folder is written by hand and stays. Prints what each file takes.
+The second run, if any, gives the decoder; its latents must be those of the first. The model card in that folder
+is written by hand and stays. Prints what each file takes.
 """
 
 from __future__ import annotations
 
 import sys
 
+import torch
+
 import undiffuse
-from undiffuse.checkpoints.api import default_folder
+from undiffuse.checkpoints.api import default_folder, load_codec
 
 FORMS = {"autoencoder": "fp16", "denoiser": "int8", "conditioner": "int8"}
 MOST_MB = 40
 
 
+def take_decoder(model: undiffuse.LatentDiffusion, run: str) -> None:
+    """Give the model the autoencoder of this run, whose encoder must be the same."""
+    other = load_codec(run)[0].autoencoder
+    probe = torch.linspace(-1, 1, 3 * model.spec.size**2).view(1, 3, model.spec.size, model.spec.size)
+    with torch.no_grad():
+        if not torch.equal(other.encode(probe)[0], model.codec.autoencoder.encode(probe)[0]):
+            sys.exit(f"{run} has other latents than the model")
+    model.codec.autoencoder.load_state_dict(other.state_dict())
+
+
 def main() -> None:
-    """Pack the run that the command line names."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python recipes/emoji/pack.py RUN")
+    """Pack the runs that the command line names."""
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python recipes/emoji/pack.py RUN [DECODER_RUN]")
     model, folder = undiffuse.load_model(sys.argv[1]), default_folder()
+    if len(sys.argv) == 3:
+        take_decoder(model, sys.argv[2])
     undiffuse.save_model(model, folder, {name: FORMS[name] for name in model.parts()})
     sizes = {path.name: path.stat().st_size / 1e6 for path in sorted(folder.iterdir())}
     for name, size in sizes.items():

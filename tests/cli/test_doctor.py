@@ -20,7 +20,7 @@ def test_the_machine_is_described(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_missing_extra_comes_with_its_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(doctor, "EXTRAS", {"dreams": ("no_such_module", "tells dreams")})
+    monkeypatch.setattr(doctor, "EXTRAS", {"dreams": (("no_such_module",), "tells dreams")})
 
     assert run(["doctor"]) == 0
     assert "to have the extra 'dreams' (tells dreams): pip install 'undiffuse[dreams]'" in capsys.readouterr().out

@@ -189,6 +189,12 @@ class ConvolutionalAutoencoder(Coder):
         x = F.pixel_shuffle(self.decoder(self.from_latent(z)), self.patch)
         return x if self.shortcut_out is None else x + self.shortcut_out(z)
 
+    def freeze_encoder(self) -> None:
+        """Leave everything as it is that decides what a picture's latent is."""
+        for part in (self.encoder, self.to_moments, self.shortcut_in):
+            if part is not None:
+                part.requires_grad_(False)
+
     @torch.no_grad()
     def start_linear(self, patch_mean: Tensor, components: Tensor, deviations: Tensor) -> None:
         """Start as a linear autoencoder: the shortcuts hold these components, the convolutions add nothing.

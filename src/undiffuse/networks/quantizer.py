@@ -83,6 +83,11 @@ class VQAutoencoder(ConvolutionalAutoencoder):
         super().__init__(1, latent_channels=latent_channels, **options)
         self.quantizer = VectorQuantizer(codes, latent_channels)
 
+    def freeze_encoder(self) -> None:
+        """The codes stay as well: they are what latents are taken for."""
+        super().freeze_encoder()
+        self.quantizer.requires_grad_(False)
+
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, C, h, w), quantised or not, to pictures (B, 3, h*f, w*f), about [-1, 1]."""
         return super().decode(self.quantizer(z).z)

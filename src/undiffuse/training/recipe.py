@@ -118,10 +118,15 @@ class AutoencoderObjective(Spec):
     `kl` counts for an autoencoder of kind "kl"; for kind "vq" `codebook` draws codes to latents and `commitment`,
     the beta of van den Oord et al. 2017, latents to codes (the original code has the two the wrong way round).
     `start` names a model or run whose autoencoder the run goes on from; it needs no `autoencoder` table.
+
+    With `learn = "decoder"` latents stay what they are, so that a U-Net trained on them stays right, and the decoder
+    alone goes on; up to `latent_noise` of noise is then added to latents, for drawn ones are never quite right either.
     """
 
     kind: Literal["autoencoder"] = "autoencoder"
     start: str | None = None
+    learn: Literal["both", "decoder"] = "both"
+    latent_noise: AtLeast0 = 0.0
     crop: Positive = 64
     l1: float = 1.0
     l2: float = 1.0

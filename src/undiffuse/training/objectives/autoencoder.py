@@ -35,7 +35,7 @@ PREVIEWS = 8
 
 @dataclass(frozen=True)
 class Crops:
-    """Crops of rendered pictures (B, 3, c, c), and the noise that samples their latents (B, C, c/f, c/f)."""
+    """Crops of rendered pictures (B, 3, c, c), and the noise that samples or disturbs their latents (B, C, c/f, c/f)."""
 
     pixels: Tensor
     noise: Tensor
@@ -68,6 +68,8 @@ class AutoencoderTraining(Objective[Crops]):
         self.perceptual = perceptual
         self.device = next(autoencoder.parameters()).device
         self.critic = critic
+        if terms.learn == "decoder":
+            autoencoder.freeze_encoder()
         players: dict[str, nn.Module] = {"autoencoder": autoencoder}
         self.players = players if critic is None else {**players, CRITIC: critic}
         self._remade: Tensor | None = None
@@ -83,7 +85,8 @@ class AutoencoderTraining(Objective[Crops]):
             pixels = render(self.pictures, index, self.recipe.data.render, rng).pixels
             top, left = (int(rng.integers(0, side - size + 1)) for side in pixels.shape[1:])
             crops.append(pixels[:, top : top + size, left : left + size])
-            noise.append(normal(latent, "posterior", seed, step, slot))
+            share = self.terms.latent_noise * float(rng.random()) if self.terms.learn == "decoder" else 1.0
+            noise.append(share * normal(latent, "posterior", seed, step, slot))
         return Crops(torch.stack(crops), torch.stack(noise))
 
     def loss(self, player: str, batch: Crops, step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -92,7 +95,8 @@ class AutoencoderTraining(Objective[Crops]):
         if player == CRITIC:
             return self._critic_loss(x, step)
         terms = self.terms
-        remade, bounds, values = BOUNDS[self.spec.kind](self.autoencoder, x, batch.noise.to(self.device), terms)
+        remake = BOUNDS[self.spec.kind] if terms.learn == "both" else _decoded_alone
+        remade, bounds, values = remake(self.autoencoder, x, batch.noise.to(self.device), terms)
         self._remade = remade.detach()
         difference = remade - x
         values |= {
@@ -193,6 +197,13 @@ def _near_its_codes(net: ConvolutionalAutoencoder, x: Tensor, noise: Tensor, ter
     _, perplexity = code_use(torch.bincount(quantized.indices.flatten(), minlength=len(net.quantizer.codes)))
     values = {"codebook": quantized.codebook, "commitment": quantized.commitment, "perplexity": perplexity}
     return remade.float(), terms.codebook * quantized.codebook + terms.commitment * quantized.commitment, values
+
+
+def _decoded_alone(net: ConvolutionalAutoencoder, x: Tensor, noise: Tensor, terms: Terms) -> Remade:
+    """Through latents as they are used afterwards, a little wrong; nothing needs to keep them in bounds any more."""
+    with torch.no_grad():
+        latents = net.encode(x)[0] + noise
+    return net.decode(latents).float(), x.new_zeros(()), {}
 
 
 BOUNDS: dict[str, Callable[[ConvolutionalAutoencoder, Tensor, Tensor, Terms], Remade]] = {
