@@ -98,10 +98,14 @@ AnyAutoencoderSpec = Annotated[
 
 
 class LatentSpec(Spec):
-    """How latents are normalised: z = (mean - shift) * scale, one number a channel, or one for all."""
+    """How latents are normalised: z = (mean - shift) * scale, one number a channel, or one for all.
+
+    `importance` tells how far the scale follows what each channel does to the picture; whoever trains on goes on with it.
+    """
 
     shift: tuple[Finite, ...] = (0.0,)
     scale: tuple[Annotated[Finite, Field(gt=0)], ...] = (1.0,)
+    importance: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class PreviewSpec(Spec):

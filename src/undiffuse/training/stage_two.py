@@ -188,7 +188,7 @@ def _normalised(codec: Codec, spec: CodecSpec, cache: LatentCache, importance: f
     scale = 1 / cache.std.clamp_min(LEAST_DEVIATION)
     if importance:
         scale = scale * channel_importance(codec, cache) ** importance
-    latent = LatentSpec(shift=tuple(cache.mean.tolist()), scale=tuple(scale.tolist()))
+    latent = LatentSpec(shift=tuple(cache.mean.tolist()), scale=tuple(scale.tolist()), importance=importance)
     normalised = Codec(codec.autoencoder, cache.mean, scale, codec.factor, codec.channels, codec.previewer).to(codec.device)
     return normalised, spec.model_copy(update={"latent": latent})
 

@@ -16,7 +16,7 @@ def settle(recipe: Recipe) -> Recipe:
     """The recipe with everything filled in that follows from `objective.start`, as a run keeps it.
 
     The pictures are shown in the size of that model, unless the recipe names one; a denoiser goes on with its own
-    prediction and schedule.
+    prediction and schedule, and with latents of the same importance unless the recipe wants another.
 
     Raises:
         CheckpointError: when there is no such model.
@@ -57,4 +57,7 @@ def _taken_over(terms: DiffusionObjective, spec: ModelSpec) -> DiffusionObjectiv
         if asked not in (type(terms).model_fields[name].default, own):
             given = f"objective.{name} beside objective.start = {terms.start!r}"
             raise SpecError(explain(given, "the model goes on with what it has learned", f"leave objective.{name} out"))
-    return terms.model_copy(update={"prediction": spec.prediction, "schedule": spec.schedule})
+    own = {"prediction": spec.prediction, "schedule": spec.schedule}
+    if "importance" not in terms.model_fields_set:
+        own["importance"] = spec.codec.latent.importance
+    return terms.model_copy(update=own)

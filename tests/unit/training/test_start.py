@@ -9,7 +9,7 @@ import pytest
 from undiffuse.checkpoints import api
 from undiffuse.core.errors import CheckpointError, SpecError
 from undiffuse.model.spec import ModelSpec
-from undiffuse.training.recipe import Recipe
+from undiffuse.training.recipe import DiffusionObjective, Recipe
 from undiffuse.training.run import train
 from undiffuse.training.start import settle
 
@@ -49,6 +49,19 @@ def test_prediction_and_schedule_are_the_model_s(tiny_spec: ModelSpec) -> None:
 
     assert terms.kind == "diffusion"
     assert (terms.prediction, terms.schedule) == (tiny_spec.prediction, tiny_spec.schedule)
+
+
+@pytest.mark.parametrize(("asked", "found"), [({}, 0.5), ({"importance": 0.0}, 0.0)])
+def test_latents_keep_the_importance_that_the_model_knows(
+    asked: dict[str, float], found: float, tiny_spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tiny_spec.model_dump(mode="json")
+    raw["codec"]["latent"]["importance"] = 0.5
+    monkeypatch.setattr("undiffuse.training.start.find_folder", lambda source: Path(source))
+    monkeypatch.setattr("undiffuse.training.start.read_spec", lambda folder: raw)
+    terms = settle(going_on(start="known", **asked)).objective
+
+    assert isinstance(terms, DiffusionObjective) and terms.importance == found
 
 
 @pytest.mark.parametrize(
