@@ -112,6 +112,11 @@ class ConditionerPart(nn.Module, ABC):
     token_width: int = 0
     vector_width: int = 0
     spatial_channels: int = 0
+    _here: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("_here", torch.empty(0), persistent=False)  # goes along where there are no weights
 
     @abstractmethod
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
@@ -140,5 +145,5 @@ class ConditionerPart(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next((p.device for p in self.parameters()), torch.device("cpu"))
+        """Where the part was moved to, with or without weights."""
+        return self._here.device

@@ -64,6 +64,9 @@ class SmallConditioner(ConditionerPart):
         super().__init__()
         if factor < 1:
             raise SpecError(explain(f"factor = {factor}", "that of the autoencoder's latents is needed"))
+        if scale % factor and factor % scale:
+            allowed = f"a divisor or a multiple of the autoencoder's factor {factor} is needed"
+            raise SpecError(explain(f"scale = {scale} of a conditioner of kind 'small'", allowed))
         self.scale = scale
         self.factor = factor
         self.most_noise = most_noise

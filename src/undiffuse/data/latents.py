@@ -131,8 +131,9 @@ def _resume(out: Path, plan: dict[str, Any]) -> int:
                 "choose another folder, or delete this one",
             )
         )
-    lines = (out / CAPTIONS).read_text(encoding="utf-8").splitlines(keepends=True)
-    write_text(out / CAPTIONS, "".join(lines[: found["done"]]))
+    if not (out / MANIFEST).exists():  # once it is there, several processes read the cache at once
+        lines = (out / CAPTIONS).read_text(encoding="utf-8").splitlines(keepends=True)
+        write_text(out / CAPTIONS, "".join(lines[: found["done"]]))
     return found["done"]
 
 

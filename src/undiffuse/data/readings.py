@@ -21,7 +21,7 @@ Look = Callable[[Sequence[Example], Sequence[np.random.Generator]], list[dict[st
 """Arrays by name for each example, of one shape and type a name; a name is left out where there is nothing."""
 
 MANIFEST, PLAN = "readings.json", "readings-plan.json"
-THERE = "there"
+THERE, SUFFIX = "there", ".shown"
 
 
 class Readings:
@@ -88,7 +88,8 @@ def build_readings(
         write_text(out / PLAN, json.dumps({**plan, "done": done, "arrays": arrays}))
         if progress is not None:
             progress(done, count, "what is shown")
-    write_text(out / MANIFEST, json.dumps({**plan, "arrays": arrays}))
+    if not (out / MANIFEST).exists():  # of several processes the first one writes it
+        write_text(out / MANIFEST, json.dumps({**plan, "arrays": arrays}))
     return Readings(out)
 
 
@@ -97,6 +98,8 @@ _FLAG = {"shape": [], "dtype": "uint8"}
 
 def _resume(out: Path, plan: dict[str, Any]) -> dict[str, Any]:
     if not (out / PLAN).exists():
+        for leftover in out.glob(f"*{SUFFIX}"):  # of a build that was stopped before its first saving
+            leftover.unlink()
         return {"done": 0, "arrays": {}}
     found = json.loads((out / PLAN).read_text(encoding="utf-8"))
     other = [name for name, value in plan.items() if found.get(name) != value]
@@ -136,7 +139,7 @@ def _small(value: Any) -> np.ndarray:
 
 
 def _open(folder: Path, name: str, kind: Mapping[str, Any], place: tuple[int, int], mode: Any) -> np.memmap:
-    path = folder / f"{name}.shown"
+    path = folder / f"{name}{SUFFIX}"
     if mode == "r+" and not path.exists():
         mode = "w+"
     return np.memmap(path, dtype=kind["dtype"], mode=mode, shape=(*place, *kind["shape"]))

@@ -21,7 +21,7 @@ OPAQUE = (255, 255)  # least and most of an alpha channel that says nothing
 
 def _opened(value: Any) -> Any:
     """A picture from base64 text, with or without a data URL in front, or from an 8-bit array."""
-    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and (value.ndim == 2 or value.shape[2:] in ((3,), (4,))):
         return Image.fromarray(value)
     return _from_base64(value) if isinstance(value, str) else value
 
@@ -61,7 +61,7 @@ def _from_base64(text: str) -> Image.Image:
         data = base64.b64decode(text.rpartition(",")[2], validate=True)
         image = Image.open(io.BytesIO(data))
         image.load()
-    except (binascii.Error, UnidentifiedImageError, OSError):
+    except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
         raise ValueError(explain("the text is no picture", "a PNG, JPEG or WebP file in base64 is needed")) from None
     return image
 
@@ -70,8 +70,9 @@ _AS_TEXT = PlainSerializer(_encoded, when_used="json-unless-none")
 
 
 def _plain(value: Any) -> Any:
-    """A picture in RGB, from an 8-bit array too; numbers, texts and lists of them as they are."""
-    value = _rgb(value) if isinstance(value, Image.Image | np.ndarray) else value
+    """A picture in RGB, from an 8-bit array and from our own JSON too; numbers, texts and lists of them as they are."""
+    written = isinstance(value, str) and value.startswith(DATA_URL)  # by `_as_json`
+    value = _rgb(value) if written or isinstance(value, Image.Image | np.ndarray) else value
     if isinstance(value, Image.Image):
         return value
     try:

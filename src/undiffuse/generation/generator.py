@@ -119,6 +119,7 @@ class Generator:
 
         Raises:
             SpecError: when the model has not learned what is asked for, or cannot draw in that size.
+            DataError: when a map, a box or another context is of no use to the model.
         """
         return self.many([request])[0]
 
@@ -133,7 +134,7 @@ class Generator:
         """Draw step by step. Stopping is just stopping; the last step holds the results.
 
         Raises:
-            SpecError: as calling it does, before anything is drawn.
+            SpecError, DataError: as calling it does, before anything is drawn.
         """
         settled = [settle(request, self.model) for request in requests]
         return self._steps(settled, _batches(settled, self.batch))

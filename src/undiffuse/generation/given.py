@@ -13,12 +13,15 @@ from torch import Tensor
 
 from undiffuse.checkpoints.efficientnet import load_efficientnet
 from undiffuse.conditioners.base import Sight
+from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.conditioners.maps import MapConditioner
 from undiffuse.conditioners.palette import read_painting
 from undiffuse.core.pictures import to_pixels
 from undiffuse.generation.request import Request
 from undiffuse.generation.window import Window
 from undiffuse.model.latent_diffusion import LatentDiffusion
+
+FEATURES = 1280  # of EfficientNet-Lite0
 
 
 def sight_of(model: LatentDiffusion, size: tuple[int, int]) -> Sight:
@@ -60,6 +63,26 @@ def readings_of(request: Request, model: LatentDiffusion) -> dict[str, Any]:
     """Readings of everything that a settled request says."""
     size = (request.height or model.spec.size, request.width or model.spec.size)
     return model.conditioner.read([given_by(request, model)], sight_of(model, size))[0]
+
+
+def check_readable(request: Request, model: LatentDiffusion) -> None:
+    """Refuse what the model would refuse when it draws this settled request; no net looks at a picture for that.
+
+    Raises:
+        DataError: when a map, a box or another context is of no use to the model.
+        SpecError: for a label that it has not learned.
+    """
+    size = (request.height or model.spec.size, request.width or model.spec.size)
+    channels, factor = model.codec.channels, model.codec.factor
+    blind = Sight(
+        lambda pixels: torch.zeros(len(pixels), channels, pixels.shape[2] // factor, pixels.shape[3] // factor),
+        lambda pixels: torch.zeros(len(pixels), FEATURES),
+        size,
+    )
+    model.conditioner.read([given_by(request, model)], blind)
+    for part in model.conditioner.parts:
+        if isinstance(part, LabelConditioner):
+            part.index(request.label)
 
 
 def window_of(request: Request, model: LatentDiffusion) -> Window | None:

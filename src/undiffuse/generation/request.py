@@ -135,7 +135,8 @@ class Request(Spec):
 
     def each(self) -> list[Self]:
         """The request as one request a picture: picture k carries `seed + k` and comes out the same alone."""
-        return [self.replace(seed=(self.seed + k) % 2**64, count=1) for k in range(self.count)]
+        seeds = ((self.seed + k) % 2**64 for k in range(self.count))
+        return [self.model_copy(update={"seed": seed, "count": 1}) for seed in seeds]  # they share their pictures
 
     def to_json(self) -> str:
         """Every field that is set as JSON, defaults too: a later version may have others."""

@@ -21,7 +21,7 @@ from undiffuse.diffusion.grid import Grid, make_grid
 from undiffuse.diffusion.guidance import stacked
 from undiffuse.diffusion.known import keep_known, repaint
 from undiffuse.diffusion.solvers.table import find_solver
-from undiffuse.generation.given import fit, given_by, readings_of, window_of
+from undiffuse.generation.given import check_readable, fit, given_by, readings_of, window_of
 from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
@@ -49,7 +49,13 @@ def settle(request: Request, model: LatentDiffusion) -> Request:
     if strange is not None:
         given = f"scales names {strange!r}"
         raise SpecError(explain(given, f"this model was taught {', '.join(kinds) or 'no context'}", "leave it out"))
-    return request.replace(width=width, height=height, fill=_fill(request, model))
+    for kind, part in zip(kinds, model.conditioner.parts, strict=True):
+        if kind in request.scales and not part.guided:
+            allowed = "that is followed as it is, guidance is not about it"
+            raise SpecError(explain(f"scales names {kind!r}", allowed, "leave it out"))
+    settled = request.replace(width=width, height=height, fill=_fill(request, model))
+    check_readable(settled, model)
+    return settled
 
 
 def _said(request: Request) -> Iterator[tuple[str, object, str]]:

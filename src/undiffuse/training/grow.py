@@ -31,8 +31,8 @@ def grow_into(net: nn.Module, trained: nn.Module) -> None:
             target.zero_()
             target[:, : old[key].shape[1]].copy_(old[key]) if key in GROWING else target.copy_(old[key])
         for key in state.keys() - old.keys():
-            if key.startswith("embed_vector.2."):
-                state[key].zero_()  # the last layer of a new vector's net: nothing is added at first
+            if key.startswith("embed_vector.2.") or ".attend_cross.to_out." in key:
+                state[key].zero_()  # the last layer of a new way in: nothing is added at first
 
 
 def _fits(key: str, old: Tensor, new: Tensor) -> bool:

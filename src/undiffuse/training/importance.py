@@ -12,11 +12,12 @@ from undiffuse.model.codec import Codec
 PICTURES = 64
 BATCH = 16
 SHARE = 0.3  # of a channel's deviation: small enough that the decoder answers nearly linearly
+LEAST = 1e-3  # what a channel counts that changes nothing: its scale must not be 0
 
 
 @torch.no_grad()
 def channel_importance(codec: Codec, cache: LatentCache) -> Tensor:
-    """Root mean square change of pixels (C,) when noise of equal share is added to one channel; 1 for the largest.
+    """Root mean square change of pixels (C,) when noise of equal share is added to one channel; 1 for the largest, above 0.
 
     Measured on latents of the data set, spread evenly over it, one channel at a time.
     """
@@ -32,4 +33,4 @@ def channel_importance(codec: Codec, cache: LatentCache) -> Tensor:
             moved = latents.clone()
             moved[:, channel] += SHARE * cache.std[channel].to(codec.device) * noise
             changes[channel] += (codec.autoencoder.decode(moved).float() - plain).square().mean().item() * len(some)
-    return (changes / changes.max().clamp_min(torch.finfo(torch.float64).tiny)).sqrt().float()
+    return (changes / changes.max().clamp_min(torch.finfo(torch.float64).tiny)).sqrt().clamp_min(LEAST).float()

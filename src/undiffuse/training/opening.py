@@ -37,7 +37,12 @@ def open_pictures(recipe: Recipe) -> tuple[Dataset, PictureStore, PictureStore]:
 
 def _split(data: Dataset, split: str) -> Dataset:
     keep = [index for index, row in enumerate(data.rows) if row.split == split]
-    return replace(data, rows=[data.rows[index] for index in keep], places=[data.places[index] for index in keep])
+    return replace(
+        data,
+        rows=[data.rows[index] for index in keep],
+        places=[data.places[index] for index in keep],
+        maps=[data.maps[index] for index in keep] if data.maps else [],
+    )
 
 
 def _labelled(data: Dataset, field: str) -> Dataset:

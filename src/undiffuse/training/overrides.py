@@ -99,7 +99,7 @@ def nearest(key: str, keys: Iterable[str]) -> list[str]:
 def is_known(key: str, keys: Mapping[str, Any]) -> bool:
     """Whether a recipe may hold this key; tables of weights take any name."""
     parent = key.rpartition(".")[0]
-    return key in keys or get_origin(keys.get(parent)) is dict
+    return key in keys or get_origin(keys.get(parent)) in (dict, Mapping)
 
 
 def _value(text: str, kind: Any) -> Any:

@@ -137,6 +137,16 @@ class AutoencoderObjective(Spec):
     perceptual: PerceptualSpec | None = None
     adversarial: AdversarialSpec | None = None
 
+    @model_validator(mode="after")
+    def _decoder_goes_on(self) -> Self:
+        if self.learn == "decoder" and self.start is None:
+            given = "objective.learn = 'decoder' without objective.start"
+            raise ValueError(explain(given, "the encoder stays what it is, so a trained one is needed", "name its model"))
+        if self.latent_noise and self.learn != "decoder":
+            given = f"objective.latent_noise = {self.latent_noise:g}"
+            raise ValueError(explain(given, "it is for objective.learn = 'decoder' only", "set that, or leave it out"))
+        return self
+
 
 class DiffusionObjective(Spec):
     """Stage two: the denoising loss on cached latents (Rombach et al. 2022, eq. 2 and 3).

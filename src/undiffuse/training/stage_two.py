@@ -56,6 +56,10 @@ def prepare_diffusion(
     if start is not None and codec.channels != start.codec.channels:
         given = f"objective.codec with {codec.channels} latent channels"
         raise SpecError(explain(given, f"objective.start has learned {start.codec.channels}", "leave one of the two out"))
+    if start is not None and terms.codec is None and terms.importance != codec_spec.latent.importance:
+        given = f"objective.importance = {terms.importance:g} beside objective.start without objective.codec"
+        allowed = f"the latents of that model stay what they are, at {codec_spec.latent.importance:g}"
+        raise SpecError(explain(given, allowed, f"leave it out, or set objective.codec = {terms.start!r} as well"))
     place(codec, device)
     cache = _latents(recipe, terms, codec, codec_spec, pictures, folder / "latents", progress)
     if start is None or terms.codec is not None:
@@ -100,6 +104,8 @@ def _latents(
     }
     if recipe.data.caption:
         identity["caption"] = recipe.data.caption
+    if recipe.data.label:
+        identity["label"] = recipe.data.label
     return build_latents(pictures, draw, encode, terms.variants, recipe.run.seed, folder, progress, identity)
 
 
@@ -178,8 +184,10 @@ def _readings(
     def draw(pictures: Pictures, index: int, rng: np.random.Generator) -> Example:
         return render(pictures, index, recipe.data.render, rng)
 
-    told = [spec.model_dump(mode="json") for spec in model.spec.conditioners]
-    identity = {"conditioners": told, "autoencoder": _digest(model.codec)}
+    pairs = zip(model.spec.conditioners, model.conditioner.parts, strict=True)
+    told = [spec.model_dump(mode="json", exclude={"drop"}) for spec, part in pairs if part.stored]
+    latent = model.spec.codec.latent.model_dump(mode="json")  # some readings are latents as the net sees them
+    identity = {"conditioners": told, "autoencoder": _digest(model.codec), "latent": latent}
     return build_readings(pictures, draw, look, terms.variants, recipe.run.seed, folder, progress, identity)
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from undiffuse.conditioners.base import Sight
+from undiffuse.conditioners.base import Sight, Surroundings
 from undiffuse.conditioners.combined import Conditioner
 from undiffuse.conditioners.labels import LabelConditioner
+from undiffuse.conditioners.table import KINDS
 from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.errors import SpecError
 from undiffuse.networks.text.bert import BertEncoder
@@ -103,3 +104,22 @@ def test_fields_never_learned_are_named(text: TextConditioner, vectors: LabelCon
 def test_trainable_parameters_are_those_of_the_parts(text: TextConditioner, vectors: LabelConditioner) -> None:
     trainable = [name for name, p in Conditioner([text, vectors]).named_parameters() if p.requires_grad]
     assert trainable == ["parts.1.table.weight"]
+
+
+@pytest.mark.parametrize("how", ["learned", "resize"])
+def test_every_slot_lies_where_the_conditioner_was_moved_to(how: str) -> None:
+    around = Surroundings(4, 4, ("fox",), ("sky", "ground"), ("fox",), 16)
+    raws = [{"kind": kind} | ({"how": how} if kind == "map" else {}) for kind in KINDS if kind != "text"]
+    parts = [KINDS[raw["kind"]].parse(raw).fitted(around).build(None) for raw in raws]
+    said = {
+        "hole": torch.zeros(1, 2, 2),
+        "around": torch.zeros(4, 2, 2),
+        "layout": torch.zeros(8, 8),
+        "small": torch.zeros(3, 2, 2),
+    }
+    cond = Conditioner(parts).to("meta")([{"label": "fox", **said}, {}], (2, 2))
+
+    assert len(parts) == len(KINDS) - 1 and set(cond.slots()) == {"vector", "tokens", "token_mask", "spatial"}
+    for part in parts:
+        slots = part([{"label": "fox", **said}, {}], (2, 2)).slots()
+        assert slots and {value.device.type for value in slots.values()} == {"meta"}

@@ -120,3 +120,9 @@ def test_pictures_of_two_sizes_make_no_batch() -> None:
     part = SmallConditioner(scale=2, factor=4, most_noise=0)
     with pytest.raises(SpecError, match="one size for the whole batch"):
         part([{"small": PIXELS[:, :4, :4]}, {"small": PIXELS}])
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(3, 8), (6, 4)])
+def test_a_scale_that_does_not_fit_the_latent_is_refused(scale: int, factor: int) -> None:
+    with pytest.raises(SpecError, match=f"scale = {scale} .*a divisor or a multiple of the autoencoder's factor {factor}"):
+        SmallConditioner(scale, factor, most_noise=0)

@@ -1,4 +1,4 @@
-"""What was shown beside latents: kept in order, found again, gone on with after a stop, refused when it is of something else."""
+"""What was shown beside latents: kept in order, found again, gone on with after a stop, refused when of something else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from undiffuse.core.errors import DataError
-from undiffuse.data.readings import PLAN, Readings, build_readings
+from undiffuse.data.readings import MANIFEST, PLAN, Readings, build_readings
 from undiffuse.data.records import Example, Row
 
 
@@ -91,3 +91,13 @@ def test_two_sizes_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"'map' of shape \[2\] beside \[1\]; all pictures must be shown in one size"):
         build_readings(Five(), render, uneven, 1, 0, tmp_path)
+
+
+def test_what_a_stop_before_the_first_saving_left_behind_is_not_taken_for_readings(tmp_path: Path) -> None:
+    def everything(examples: Sequence[Example], rngs: Sequence[np.random.Generator]) -> list[dict[str, Any]]:
+        return [{"byte": np.full(9, 1, dtype=np.uint8)} for _ in examples]
+
+    build_readings(Five(), render, everything, 2, 0, tmp_path)
+    (tmp_path / PLAN).unlink()
+    (tmp_path / MANIFEST).unlink()
+    assert build(tmp_path).row(2, 0) == {}

@@ -48,7 +48,7 @@ def test_faults_that_forbid_stage_two(measured: AutoencoderReport, latents: Late
     [
         (pictures(psnr=21.0), GOOD, "fine detail is lost"),
         (pictures(), replace(GOOD, channels=(ALIVE, DEAD, ALIVE)), r"1 of 3 channels are dead (1)"),
-        (pictures(), replace(GOOD, std=4.0), "measured on other pictures"),
+        (pictures(), replace(GOOD, channels=(Channel(0.0, 4.0, 3.0, False), ALIVE)), "measured on other pictures"),
         (pictures(), replace(GOOD, mean=-1.0), "measured on other pictures"),
         (pictures(), replace(GOOD, codes=16384, code_use=0.06, positions=10**6, perplexity=400.0), "fewer codes would do"),
         (pictures(), replace(GOOD, seam=3.0), "3.0 times as large"),
@@ -63,6 +63,11 @@ def test_doubts_do_not_forbid_it(measured: AutoencoderReport, latents: LatentRep
 def test_raw_latents_of_any_size_are_well() -> None:
     verdict = judge(pictures(), replace(GOOD, normalised=False, std=7.0))
     assert verdict.ready and not verdict.doubts and any("does not normalise yet" in reason for reason in verdict.reasons)
+
+
+def test_channels_that_are_kept_small_on_purpose_are_well() -> None:
+    kept_small = Channel(0.0, 0.1, 3.0, False)
+    assert not judge(pictures(), replace(GOOD, std=0.46, channels=(ALIVE, *(kept_small,) * 4))).doubts
 
 
 def test_a_small_codebook_that_is_used_is_well() -> None:

@@ -68,6 +68,12 @@ def test_everything_that_is_said_steers(said: dict[str, Any], draw: Generator) -
     assert one.size != other.size or np.abs(levels(one) - levels(other)).max() > 0
 
 
+def test_one_wrong_request_of_many_is_refused_before_anything_is_drawn(draw: Generator) -> None:
+    for wrong in ({"layout": Image.new("L", (16, 16), 7)}, {"label": "foxx"}):
+        with pytest.raises((DataError, SpecError), match=r"class 7 in the map|unknown label 'foxx'"):
+            draw.stream(Request(label="fox", seed=1), Request(**wrong, seed=1))
+
+
 @pytest.mark.parametrize("fill", ["learned", "known", "repaint", None])
 def test_bytes_outside_a_mask_are_untouched(fill: Any, draw: Generator) -> None:
     result = draw(Request(image=PHOTO, mask=MASK, fill=fill, steps=2, seed=3))
@@ -113,6 +119,7 @@ def test_a_small_picture_decides_the_size(draw: Generator) -> None:
         ({"like": PHOTO}, SpecError, "cannot read the picture to resemble"),
         ({"context": {"weather": "rain"}}, SpecError, "cannot read the context 'weather'"),
         ({"scales": {"text": 2.0}}, SpecError, "scales names 'text'; this model was taught label, mask, map, small"),
+        ({"scales": {"mask": 2.0}}, SpecError, "scales names 'mask'; that is followed as it is, guidance is not about it"),
         ({"layout": Image.new("L", (16, 16), 7)}, DataError, "class 7 in the map"),
     ],
 )
@@ -128,6 +135,7 @@ def test_what_was_not_learned_is_refused_by_name(said: dict[str, Any], error: ty
         ({"image": PHOTO, "mask": Image.new("L", (3, 3), 255)}, "a mask of 3x3 on a picture of 56x40; both must be equal"),
         ({"image": PHOTO, "mask": Image.new("L", PHOTO.size)}, "a mask that is black all over"),
         ({"boxes": ((0, 0, 2, 1, "fox"),)}, r"boxes\.0\.2 = 2"),
+        ({"image": np.zeros((4, 4, 1), dtype=np.uint8)}, "image"),
     ],
 )
 def test_what_makes_no_sense_is_refused(said: dict[str, Any], message: str) -> None:
@@ -159,6 +167,7 @@ def test_a_mask_that_is_added_makes_its_place_wholly_anew() -> None:
 def test_a_context_is_a_picture_or_plain_data() -> None:
     request = Request(context={"depth": np.zeros((4, 4), dtype=np.uint8), "weather": ["rain", 0.5]}, seed=1)
     assert request.context["depth"].mode == "RGB" and request.context["weather"] == ["rain", 0.5]
-    assert Request.from_json(request.to_json()).context["weather"] == ["rain", 0.5]
+    back = Request.from_json(request.to_json()).context
+    assert back["weather"] == ["rain", 0.5] and back["depth"].tobytes() == request.context["depth"].tobytes()
     with pytest.raises(SpecError, match="a context of type Tensor; a picture, an 8-bit array, or numbers, texts and lists"):
         Request(context={"depth": torch.zeros(3)})

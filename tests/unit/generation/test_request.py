@@ -96,6 +96,11 @@ def test_each_picture_is_a_request_of_its_own() -> None:
     assert three == Request("a fox", seed=9)
 
 
+def test_the_pictures_of_a_request_share_what_they_start_from() -> None:
+    request = Request(image=Image.new("RGB", (4, 4)), mask=Image.new("L", (4, 4), 255), count=3, seed=1)
+    assert all(one.image is request.image and one.mask is request.mask for one in request.each())
+
+
 def test_json_brings_everything_back() -> None:
     request = Request(
         "a fox, \"quoted\"\nin two lines · 狐", negative="blur", label="fox", steps=7, guidance=1.5,

@@ -149,3 +149,32 @@ def test_a_kind_needs_what_it_is_made_of(
         recipe = load_recipe(diffusion_recipe, [*settings(kind), f"data.path={make_photos(3)}", "data.label="])
         with pytest.raises(SpecError, match=missing):
             prepare(settle(recipe), tmp_path / kind, CPU)
+
+
+def test_how_often_a_kind_is_left_out_may_change_and_its_readings_stay(
+    settings: Recipes, diffusion_recipe: Path, tmp_path: Path
+) -> None:
+    for drop in (0.1, 0.3):
+        changes = [*settings("mask"), f"conditioners.mask.drop={drop}"]
+        prepare(settle(load_recipe(diffusion_recipe, changes)), tmp_path, CPU)
+    with pytest.raises(DataError, match="keeps what was shown with another identity"):  # latents in another scale
+        prepare(settle(load_recipe(diffusion_recipe, [*changes, "objective.importance=1"])), tmp_path, CPU)
+
+
+def test_another_importance_needs_a_codec_to_measure_it(
+    settings: Recipes, diffusion_recipe: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    changes = ["denoiser=", f"objective.start={tiny_folder}", "objective.codec=", "objective.importance=0.5"]
+    with pytest.raises(SpecError, match=r"importance = 0\.5 beside objective\.start .* stay what they are, at 0; .*codec"):
+        prepare(settle(load_recipe(diffusion_recipe, [*settings("map"), *changes])), tmp_path, CPU)
+
+
+def test_labels_out_of_another_field_are_not_taken_for_those_kept(
+    settings: Recipes, annotated: Path, diffusion_recipe: Path, tmp_path: Path
+) -> None:
+    table = annotated / "captions.jsonl"
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    table.write_text("\n".join(json.dumps(row | {"name": row["kind"].upper()}) for row in rows))
+    prepare(settle(load_recipe(diffusion_recipe, settings("label"))), tmp_path / "run", CPU)
+    with pytest.raises(DataError, match="caches latents with another identity"):
+        prepare(settle(load_recipe(diffusion_recipe, [*settings("label"), "data.label=name"])), tmp_path / "run", CPU)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from undiffuse.checkpoints.api import load_codec
+from undiffuse.core.errors import SpecError
 from undiffuse.core.random import normal
 from undiffuse.training.objectives.autoencoder import AutoencoderTraining
 from undiffuse.training.prepare import prepare
@@ -40,3 +41,15 @@ def test_latents_stay_and_the_decoder_gets_used_to_wrong_ones(
         wrong = z + 0.5 * normal(z.shape, "test", "wrong")
         errors = [float((codec.decode(wrong) - pixels).square().mean()) for codec in (before, after)]
     assert errors[1] < 0.9 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["objective.learn=decoder"], "learn = 'decoder' without objective.start"),
+        (["objective.latent_noise=0.5"], r"latent_noise = 0\.5; it is for objective.learn = 'decoder' only"),
+    ],
+)
+def test_a_decoder_alone_needs_an_encoder_that_is_trained(changes: list[str], message: str, autoencoder_recipe: Path) -> None:
+    with pytest.raises(SpecError, match=message):
+        load_recipe(autoencoder_recipe, changes)

@@ -41,3 +41,18 @@ def test_new_inputs_change_nothing_at_first_and_can_learn(vector: int | None) ->
 def test_another_net_is_refused() -> None:
     with pytest.raises(SpecError, match="does not fit the model to start from; only more inputs can be added"):
         grow_into(net(), UNet(in_channels=2, out_channels=2, widths=(64, 32), blocks=1, depths=(0, 0)))
+
+
+def test_words_for_a_net_that_read_none_change_nothing_at_first_and_can_be_learned() -> None:
+    torch.manual_seed(0)
+    sizes = {"in_channels": 2, "out_channels": 2, "widths": (32,), "blocks": 1, "depths": (1,), "heads": 2}
+    old, new = UNet(**sizes), UNet(**sizes, context_width=6)  # type: ignore[arg-type]
+    for weight in old.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    grow_into(new, old)
+    words = Conditioning(tokens=normal((2, 3, 6), "test", "words"))
+
+    assert torch.allclose(old(X, T, Conditioning()), new(X, T, words), atol=1e-5)
+    new(X, T, words).square().sum().backward()
+    learned = [p.grad for name, p in new.named_parameters() if "attend_cross.to_out" in name]
+    assert learned and all(grad is not None and grad.abs().max() > 0 for grad in learned)

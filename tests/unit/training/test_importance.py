@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.core.random import normal
-from undiffuse.training.importance import channel_importance
+from undiffuse.training.importance import LEAST, channel_importance
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.prepare import prepare
 from undiffuse.training.recipe import load_recipe
@@ -41,6 +41,13 @@ def test_importance_is_what_a_deviation_of_the_channel_does_to_pixels() -> None:
     found = channel_importance(codec, Latents())  # type: ignore[arg-type]
     assert found.tolist() == pytest.approx((WEIGHTS * DEVIATIONS / 4).tolist(), rel=0.1)
     assert found.max() == 1
+
+
+def test_a_channel_that_changes_nothing_still_has_a_scale() -> None:
+    decoder = SimpleNamespace(decode=lambda z: z[:, :1].expand(-1, 3, -1, -1))
+    codec: Any = SimpleNamespace(channels=3, device=torch.device("cpu"), autoencoder=decoder)
+
+    assert channel_importance(codec, Latents()).tolist() == pytest.approx([1, LEAST, LEAST])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("importance", [0.0, 0.5, 1.0])

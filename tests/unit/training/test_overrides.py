@@ -33,6 +33,7 @@ def applied(override: str, raw: dict[str, Any] | None = None) -> dict[str, Any]:
         ("objective.preview_prompts=['a fox', 'a boat']", {"objective": {"preview_prompts": ["a fox", "a boat"]}}),
         ("data.render={size = 64}", {"data": {"render": {"size": 64}}}),
         ("data.render.backgrounds.white=1", {"data": {"render": {"backgrounds": {"white": 1}}}}),
+        ("conditioners.mask.shapes.box=2", {"conditioners": [{"kind": "mask", "shapes": {"box": 2}}]}),
     ],
 )
 def test_values_are_read_as_toml_where_that_is_possible(override: str, expected: dict[str, Any]) -> None:

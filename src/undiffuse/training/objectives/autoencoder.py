@@ -171,7 +171,7 @@ class AutoencoderTraining(Objective[Crops]):
         spec = self.recipe.data.render
         shown = torch.stack([render(self.previews, i, spec, numpy_stream("preview", i)).pixels for i in rows])
         codec = Codec(self.autoencoder, torch.zeros(1), torch.ones(1), self.spec.factor, self.spec.latent_channels)
-        remade = codec(shown.to(self.device)).cpu()
+        remade = codec.to(self.device)(shown.to(self.device)).cpu()
         return grid_image(to_images(torch.cat([shown, remade])), columns=len(rows))
 
     def export(self, folder: Path) -> None:
