@@ -53,7 +53,7 @@ class MapConditioner(ConditionerPart):
 
     Every latent position gets the share of its f x f pixels that each class covers, and a channel that is 1
     where a map was given at all; a learned 1x1 convolution may follow. That is the paper's rescaler (bilinear
-    halving of one-hot maps, then 1x1 convolution) in one step. The null is zero everywhere.
+    halving of one-hot maps, then 1x1 convolution) in one step. The null has no share of any class.
 
     Args:
         classes: names, in the order of their indices.

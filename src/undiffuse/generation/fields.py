@@ -9,7 +9,7 @@ import json
 from typing import Annotated, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BeforeValidator, PlainSerializer
 
 from undiffuse.core.errors import explain
@@ -32,10 +32,16 @@ def _rgb(value: Any) -> Any:
 
 
 def _mask(value: Any) -> Any:
-    """White or opaque where the picture is to be made anew: grey levels, or the alpha channel where that tells anything."""
+    """White or opaque where the picture is to be made anew: grey levels, or the alpha channel where that tells anything.
+
+    Arrays of truth values and of 0 and 1 are masks too.
+    """
+    if isinstance(value, np.ndarray) and value.size and (value.dtype == np.bool_ or value.max() == 1):
+        value = value.astype(np.uint8) * OPAQUE[1]
     value = _opened(value)
     if not isinstance(value, Image.Image):
         return value
+    value = ImageOps.exif_transpose(value)
     alpha = value.getchannel("A") if value.mode in ("RGBA", "LA") else None
     return value.convert("L") if alpha is None or alpha.getextrema() == OPAQUE else alpha
 
@@ -43,6 +49,8 @@ def _mask(value: Any) -> Any:
 def _indices(value: Any) -> Any:
     """Class indices as they are; colours stay colours."""
     value = _opened(value)
+    if isinstance(value, Image.Image):
+        value = ImageOps.exif_transpose(value)
     if not isinstance(value, Image.Image) or value.mode == "L":
         return value
     if value.mode == "P":

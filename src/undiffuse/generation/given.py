@@ -99,8 +99,8 @@ def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def _indices(layout: Image.Image, model: LatentDiffusion, size: tuple[int, int]) -> Tensor:
     """Class indices (H, W) of an index map or of a painting in the palette's colours."""
-    part = next(part for part in model.conditioner.parts if isinstance(part, MapConditioner))
-    indices = layout if layout.mode == "L" else read_painting(layout, part.classes)
+    classes = next((part.classes for part in model.conditioner.parts if isinstance(part, MapConditioner)), ())
+    indices = layout if layout.mode == "L" or not classes else read_painting(layout, classes)
     return torch.from_numpy(np.array(ImageOps.fit(indices, size, Image.Resampling.NEAREST)))
 
 

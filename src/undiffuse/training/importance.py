@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from undiffuse.core.random import normal
+from undiffuse.data.atomic import write_text
 from undiffuse.data.latents import LatentCache
 from undiffuse.model.codec import Codec
 
+FILE = "importance.json"
 PICTURES = 64
 BATCH = 16
 SHARE = 0.3  # of a channel's deviation: small enough that the decoder answers nearly linearly
 LEAST = 1e-3  # what a channel counts that changes nothing: its scale must not be 0
+
+
+def kept_importance(codec: Codec, cache: LatentCache, folder: Path) -> Tensor:
+    """The importance of each channel (C,), measured once for a folder of latents: a run that goes on finds the same numbers.
+
+    Measured again it could differ in the last bits, with other threads or on another device.
+    """
+    path = folder / FILE
+    if path.is_file():
+        return torch.tensor(json.loads(path.read_text(encoding="utf-8")), dtype=torch.float32)
+    measured = channel_importance(codec, cache)
+    write_text(path, json.dumps(measured.tolist()))
+    return measured
 
 
 @torch.no_grad()

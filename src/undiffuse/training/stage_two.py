@@ -29,7 +29,7 @@ from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import CodecSpec, LatentSpec, ModelSpec, UNetSpec, join_routes
 from undiffuse.training.captions import cache_captions
 from undiffuse.training.grow import grow_into
-from undiffuse.training.importance import channel_importance
+from undiffuse.training.importance import kept_importance
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.opening import open_pictures, place, seeded
 from undiffuse.training.recipe import DiffusionObjective, Recipe
@@ -63,7 +63,7 @@ def prepare_diffusion(
     place(codec, device)
     cache = _latents(recipe, terms, codec, codec_spec, pictures, folder / "latents", progress)
     if start is None or terms.codec is not None:
-        codec, codec_spec = _normalised(codec, codec_spec, cache, terms.importance)
+        codec, codec_spec = _normalised(codec, codec_spec, cache, terms.importance, folder / "latents")
     parts, specs = _conditioners(recipe, start, codec, cache, data)
     model = _model(recipe, terms, start, codec, codec_spec, parts, specs)
     model.to(device)
@@ -191,11 +191,11 @@ def _readings(
     return build_readings(pictures, draw, look, terms.variants, recipe.run.seed, folder, progress, identity)
 
 
-def _normalised(codec: Codec, spec: CodecSpec, cache: LatentCache, importance: float) -> tuple[Codec, CodecSpec]:
+def _normalised(codec: Codec, spec: CodecSpec, cache: LatentCache, importance: float, folder: Path) -> tuple[Codec, CodecSpec]:
     """The codec with its latents normalised, channel by channel, by the statistics of the whole set."""
     scale = 1 / cache.std.clamp_min(LEAST_DEVIATION)
     if importance:
-        scale = scale * channel_importance(codec, cache) ** importance
+        scale = scale * kept_importance(codec, cache, folder) ** importance
     latent = LatentSpec(shift=tuple(cache.mean.tolist()), scale=tuple(scale.tolist()), importance=importance)
     normalised = Codec(codec.autoencoder, cache.mean, scale, codec.factor, codec.channels, codec.previewer).to(codec.device)
     return normalised, spec.model_copy(update={"latent": latent})

@@ -171,3 +171,9 @@ def test_a_context_is_a_picture_or_plain_data() -> None:
     assert back["weather"] == ["rain", 0.5] and back["depth"].tobytes() == request.context["depth"].tobytes()
     with pytest.raises(SpecError, match="a context of type Tensor; a picture, an 8-bit array, or numbers, texts and lists"):
         Request(context={"depth": torch.zeros(3)})
+
+
+@pytest.mark.parametrize("level", [True, np.uint8(1), np.uint8(255)])
+def test_a_mask_may_be_an_array_of_truth_values(level: Any) -> None:
+    hidden = (np.asarray(MASK) > 0) * level
+    assert Request(image=PHOTO, mask=hidden, seed=1).mask.tobytes() == MASK.tobytes()  # type: ignore[union-attr]

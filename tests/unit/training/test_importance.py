@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.core.random import normal
-from undiffuse.training.importance import LEAST, channel_importance
+from undiffuse.training.importance import LEAST, channel_importance, kept_importance
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.prepare import prepare
 from undiffuse.training.recipe import load_recipe
@@ -62,3 +62,10 @@ def test_deviations_follow_a_power_of_it(
     z = torch.cat([objective.batch(step, range(16)).z for step in range(8)])
     wanted = channel_importance(objective.model.codec, objective.cache) ** importance
     assert z.std((0, 2, 3)).tolist() == pytest.approx(wanted.tolist(), rel=0.15)
+
+
+def test_a_run_that_goes_on_finds_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("undiffuse.training.importance.channel_importance", lambda codec, cache: torch.tensor([1.0, 0.1]))
+    first = kept_importance(None, None, tmp_path)  # type: ignore[arg-type]
+    monkeypatch.setattr("undiffuse.training.importance.channel_importance", lambda codec, cache: torch.tensor([1.0, 0.2]))
+    assert torch.equal(kept_importance(None, None, tmp_path), first)  # type: ignore[arg-type]
