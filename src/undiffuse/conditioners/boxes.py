@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import torch
 from pydantic import Field
 from tokenizers import Tokenizer
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import DataError, SpecError, explain
+from undiffuse.data.records import Example
 from undiffuse.networks.embeddings import EmbeddingMLP, sinusoid
 
 SIDES = 4
@@ -87,6 +89,10 @@ class BoxesConditioner(ConditionerPart):
         mixed = self.mix(torch.cat([self.table(labels.clamp_min(0)), waves.to(self.first.dtype)], dim=2))  # (B, most, D)
         tokens = torch.cat([self.first.expand(len(rows), 1, -1), mixed * there[..., None]], dim=1)
         return Conditioning(tokens=tokens, token_mask=torch.cat([torch.ones_like(there[:, :1]), there], dim=1))
+
+    def show(self, example: Example, rng: np.random.Generator) -> dict[str, Any]:
+        """The boxes of the example; those with a label that the model does not know are left out, as unknown classes are."""
+        return {"boxes": [box for box in example.fields.get("boxes") or () if box[-1] in self._rows]}
 
     def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
         """Sides (most, 4) and rows of labels (most,), -1 where there is no box.

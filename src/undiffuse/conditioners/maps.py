@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -88,10 +87,14 @@ class MapConditioner(ConditionerPart):
 
     def _shares(self, indices: Tensor) -> Tensor:
         """Shares (K + 1, h, w) of class indices (H, W)."""
-        inside = (indices >= 0) & (indices < len(self.classes))
-        one_hot = F.one_hot(torch.where(inside, indices, 0), len(self.classes)) * inside[..., None]  # (H, W, K)
-        planes = torch.cat([one_hot, torch.ones_like(one_hot[..., :1])], dim=-1)  # (H, W, K + 1)
-        return F.avg_pool2d(planes.permute(2, 0, 1).float(), self.factor)  # (K + 1, h, w)
+        count, unsaid = len(self.classes) + 1, len(self.classes)
+        rows, columns = (torch.arange(side) // self.factor for side in indices.shape)
+        height, width = int(rows[-1]) + 1, int(columns[-1]) + 1
+        known = torch.where((indices >= 0) & (indices < unsaid), indices, unsaid)  # (H, W)
+        pixels = torch.bincount(((rows[:, None] * width + columns) * count + known).flatten(), minlength=height * width * count)
+        shares = pixels.view(height, width, count).permute(2, 0, 1) / self.factor**2  # (K + 1, h, w)
+        shares[unsaid] = 1  # a map was given
+        return shares
 
     def show(self, example: Example, rng: np.random.Generator) -> dict[str, Any]:
         """The map of the example, if it has one."""

@@ -172,7 +172,7 @@ def _guided(pictures: Sequence[Request], model: LatentDiffusion, rows: Sequence[
         return model.denoiser
     stages = []
     silent = list(guided)
-    for parts, scale in _stages(first, model):
+    for parts, scale in _stages(first, model, rows):
         without = [model.conditioner.without(row, silent) for row in rows]
         if any(isinstance(part, TextConditioner) for part in silent):
             without = [{**row, "caption": picture.negative} for row, picture in zip(without, pictures, strict=True)]
@@ -181,11 +181,16 @@ def _guided(pictures: Sequence[Request], model: LatentDiffusion, rows: Sequence[
     return stacked(model.denoiser, stages, first.guidance_rescale, first.guidance_interval)
 
 
-def _stages(request: Request, model: LatentDiffusion) -> list[tuple[list[ConditionerPart], float]]:
-    """Guided parts that speak up together, and how strongly: those with a scale of their own one by one, then the rest."""
-    named = list(zip(model.spec.conditioners, model.conditioner.parts, strict=True))
-    alone = [([part], request.scales[spec.kind]) for spec, part in named if part.guided and spec.kind in request.scales]
-    rest = [part for spec, part in named if part.guided and spec.kind not in request.scales]
+def _stages(request: Request, model: LatentDiffusion, rows: Sequence[Fields]) -> list[tuple[list[ConditionerPart], float]]:
+    """Guided parts that speak up together, and how strongly: those with a scale of their own one by one, then the rest.
+
+    A scale for something that no row says costs no stage: it would add nothing.
+    """
+    said = {name for row in rows for name in row}
+    named = [(spec.kind, part) for spec, part in zip(model.spec.conditioners, model.conditioner.parts, strict=True)]
+    scaled = {kind for kind, part in named if kind in request.scales and said.intersection(part.readings)}
+    alone = [([part], request.scales[kind]) for kind, part in named if part.guided and kind in scaled]
+    rest = [part for kind, part in named if part.guided and kind not in scaled]
     return [*alone, (rest, request.guidance)] if rest else alone
 
 

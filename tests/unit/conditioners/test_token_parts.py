@@ -87,3 +87,9 @@ def test_only_the_direction_of_features_counts() -> None:
     feature = torch.tensor([0.3, -1.0, 2.0])
     one, other = part([{"like": feature}, {"like": 5 * feature}]).slots()["vector"]
     assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_boxes_that_a_model_cannot_name_are_not_shown_to_it(boxes: BoxesConditioner) -> None:
+    example = Example(torch.zeros(3, 8, 8), "", fields={"boxes": [list(FOX), [0.0, 0.0, 1.0, 1.0, "castle"]]})
+    assert boxes.show(example, numpy_stream("test")) == {"boxes": [list(FOX)]}
+    assert boxes.show(Example(torch.zeros(3, 8, 8), ""), numpy_stream("test")) == {"boxes": []}

@@ -177,3 +177,8 @@ def test_a_context_is_a_picture_or_plain_data() -> None:
 def test_a_mask_may_be_an_array_of_truth_values(level: Any) -> None:
     hidden = (np.asarray(MASK) > 0) * level
     assert Request(image=PHOTO, mask=hidden, seed=1).mask.tobytes() == MASK.tobytes()  # type: ignore[union-attr]
+
+
+def test_a_scale_for_what_was_not_said_changes_nothing(draw: Generator) -> None:
+    asked = Request(label="fox", steps=2, seed=3)
+    assert draw(asked.replace(scales={"map": 9.0})).images[0].tobytes() == draw(asked).images[0].tobytes()
