@@ -65,7 +65,7 @@ class Routes(NamedTuple):
     spatial: int = 0
 
 
-class PartSpec(Spec):
+class PartSpec(Spec, ABC):
     """Sizes of a part, and how often it was left out in training, so that guidance has something to compare with.
 
     What follows from the autoencoder or the data set may be left out of a recipe; `fitted` fills it in.
@@ -74,9 +74,9 @@ class PartSpec(Spec):
     kind: Any  # every kind narrows it to a literal of its own
     drop: Annotated[float, Field(ge=0, le=1)] = 0.0
 
+    @abstractmethod
     def routes(self) -> Routes:
         """Widths of what the part delivers on each route."""
-        raise NotImplementedError
 
     def fitted(self, surroundings: Surroundings) -> Self:
         """The spec with everything filled in that follows from where it is used.
@@ -86,13 +86,13 @@ class PartSpec(Spec):
         """
         return self
 
+    @abstractmethod
     def build(self, tokenizer: Tokenizer | None) -> ConditionerPart:
         """The part with fresh weights.
 
         Raises:
             SpecError: when something is missing.
         """
-        raise NotImplementedError
 
 
 class ConditionerPart(nn.Module, ABC):
