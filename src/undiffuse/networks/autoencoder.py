@@ -10,6 +10,7 @@ autoencoders quick to train on a CPU:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -116,7 +117,7 @@ class Decoder(nn.Module):
         return self.last(F.silu(self.norm(x)))  # (B, out, H, W)
 
 
-class Coder(nn.Module):
+class Coder(nn.Module, ABC):
     """Pictures to latents and back: what every kind of autoencoder can do.
 
     `factor` is the pixels on a side of a picture for one on a side of its latent.
@@ -124,13 +125,13 @@ class Coder(nn.Module):
 
     factor: int
 
+    @abstractmethod
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pictures (B, 3, H, W) to latents (B, C, H/f, W/f) and their log-variance; None where a latent is certain."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, C, h, w) to pictures (B, 3, h*f, w*f), about [-1, 1]."""
-        raise NotImplementedError
 
 
 class ConvolutionalAutoencoder(Coder):
