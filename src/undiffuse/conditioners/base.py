@@ -86,6 +86,10 @@ class PartSpec(Spec, ABC):
         """
         return self
 
+    def going_on(self, asked: Self) -> Self:
+        """The spec with which training goes on when a recipe asks for this: sizes stay, `drop` is the recipe's."""
+        return self.model_copy(update={"drop": asked.drop})
+
     @abstractmethod
     def build(self, tokenizer: Tokenizer | None) -> ConditionerPart:
         """The part with fresh weights.

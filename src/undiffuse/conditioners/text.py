@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field
@@ -52,6 +52,11 @@ class TextSpec(PartSpec):
         """Tokens of the encoder's width, and their mean."""
         return Routes(tokens=self.encoder.width, vector=self.encoder.width if self.pooled else 0)
 
+    def going_on(self, asked: Self) -> Self:
+        """Captions may become longer or shorter, for no weight depends on it; the encoder stays."""
+        length = asked.length if "length" in asked.model_fields_set else self.length
+        return super().going_on(asked).model_copy(update={"length": length})
+
     def build(self, tokenizer: Tokenizer | None) -> TextConditioner:
         """The part with a fresh encoder.
 
@@ -89,19 +94,17 @@ class TextConditioner(ConditionerPart):
         self, tokenizer: Tokenizer, encoder: BertEncoder, length: int = 24, frozen: bool = True, pooled: bool = True
     ) -> None:
         super().__init__()
-        if length > encoder.positions:
-            raise SpecError(explain(f"captions of {length} tokens", f"the text encoder holds up to {encoder.positions}"))
         if tokenizer.get_vocab_size() != encoder.words.num_embeddings:
             given = f"a tokenizer of {tokenizer.get_vocab_size()} pieces, an encoder of {encoder.words.num_embeddings}"
             raise SpecError(explain(given, "both must be equal", "use the tokenizer that came with the encoder"))
         self.tokenizer = tokenizer
         self.encoder = encoder
-        self.length = length
+        self._remembered: OrderedDict[str, Conditioning] = OrderedDict()
+        self.resize(length)
         self.frozen = frozen
         self.pooled = pooled
         self.token_width = encoder.width
         self.vector_width = encoder.width if pooled else 0
-        self._remembered: OrderedDict[str, Conditioning] = OrderedDict()
         self.register_load_state_dict_post_hook(_forget)
         if frozen:
             encoder.requires_grad_(False)
@@ -121,6 +124,17 @@ class TextConditioner(ConditionerPart):
         with torch.no_grad():
             starts = range(0, len(captions), batch)
             return Conditioning.cat([self._encode(captions[start : start + batch]) for start in starts])
+
+    def resize(self, length: int) -> None:
+        """Read captions of up to `length` tokens from now on.
+
+        Raises:
+            SpecError: when the encoder has no positions for so many.
+        """
+        if length > self.encoder.positions:
+            raise SpecError(explain(f"captions of {length} tokens", f"the text encoder holds up to {self.encoder.positions}"))
+        self.length = length
+        self.forget()
 
     def truncated(self, captions: Sequence[str]) -> list[bool]:
         """Which captions are too long, so that their end goes unread."""

@@ -214,7 +214,10 @@ def _conditioners(
     """The parts of the model to start from, then those that the recipe adds."""
     wanted = {part.kind: part for part in recipe.conditioners}
     parts = list(start.conditioner.parts) if start is not None else []
-    specs = [_dropped(own, wanted.pop(own.kind, own)) for own in (start.spec.conditioners if start is not None else ())]
+    specs = [own.going_on(wanted.pop(own.kind, own)) for own in (start.spec.conditioners if start is not None else ())]
+    for part, spec in zip(parts, specs, strict=True):
+        if isinstance(part, TextConditioner) and isinstance(spec, TextSpec):
+            part.resize(spec.length)
     captions = [caption for row in cache.captions for caption in row]
     with seeded(recipe, "conditioners"):
         for spec in sorted(wanted.values(), key=lambda spec: spec.kind != "text"):  # words first: they set the width of tokens
@@ -226,11 +229,6 @@ def _conditioners(
             parts.append(part)
             specs.append(spec)
     return parts, specs
-
-
-def _dropped(own: PartSpec, asked: PartSpec) -> PartSpec:
-    """A part of the model to start from, left out as often as the recipe asks; its sizes stay."""
-    return own.model_copy(update={"drop": asked.drop})
 
 
 def _surroundings(codec: Codec, data: Dataset, token_width: int) -> Surroundings:
