@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,11 @@ from torch import nn
 from undiffuse.core.errors import DataError, explain
 from undiffuse.core.random import stream_seed
 from undiffuse.data.dataset import Dataset, open_dataset
+from undiffuse.data.records import Row
 from undiffuse.data.store import PictureStore
 from undiffuse.training.recipe import Recipe
+
+SHOWN = 12  # values of a field in an error
 
 
 def open_pictures(recipe: Recipe) -> tuple[Dataset, PictureStore, PictureStore]:
@@ -25,8 +28,9 @@ def open_pictures(recipe: Recipe) -> tuple[Dataset, PictureStore, PictureStore]:
     """
     size, budget = recipe.data.render.size, int(recipe.data.memory_gib * 2**30)
     path = Path(recipe.data.path).expanduser()
-    whole = _labelled(_captioned(open_dataset(path), recipe.data.caption), recipe.data.label)
-    train, held_out = (_split(whole, split) for split in ("train", "val"))
+    chosen = _only(open_dataset(path), recipe.data.only)
+    whole = _labelled(_captioned(chosen, recipe.data.caption), recipe.data.label)
+    train, held_out = (_kept(whole, lambda row, split=split: row.split == split) for split in ("train", "val"))
     if not len(train):
         given = f"{path} holds {len(held_out)} pictures, all of them for validation"
         raise DataError(explain(given, "at least one to learn from is needed", "add pictures, or change their split"))
@@ -35,14 +39,36 @@ def open_pictures(recipe: Recipe) -> tuple[Dataset, PictureStore, PictureStore]:
     return train, PictureStore(train, size, budget), PictureStore(held_out, size, budget // 8)
 
 
-def _split(data: Dataset, split: str) -> Dataset:
-    keep = [index for index, row in enumerate(data.rows) if row.split == split]
+def _kept(data: Dataset, wanted: Callable[[Row], bool]) -> Dataset:
+    """The data set with the wanted rows alone."""
+    keep = [index for index, row in enumerate(data.rows) if wanted(row)]
     return replace(
         data,
         rows=[data.rows[index] for index in keep],
         places=[data.places[index] for index in keep],
         maps=[data.maps[index] for index in keep] if data.maps else [],
     )
+
+
+def _only(data: Dataset, allowed: Mapping[str, Sequence[str]]) -> Dataset:
+    """The data set with the rows alone whose fields have one of the allowed values, and the classes of these rows.
+
+    Raises:
+        DataError: when no row has.
+    """
+    if not allowed:
+        return data
+    chosen = _kept(data, lambda row: all(row.fields.get(name) in values for name, values in allowed.items()))
+    for name, values in allowed.items():
+        there = sorted({str(row.fields[name]) for row in data.rows if row.fields.get(name)})
+        strange = [value for value in values if value not in there]
+        if strange:
+            given = f"data.only.{name} names {strange[0]!r}"
+            known = ", ".join(there[:SHOWN]) + (f" and {len(there) - SHOWN} more" if len(there) > SHOWN else "")
+            raise DataError(explain(given, f"in {data.path} there are: {known or 'no pictures with that field'}"))
+    if not len(chosen):
+        raise DataError(explain(f"data.only = {dict(allowed)}", "no picture has all of that", "ask for less at once"))
+    return replace(chosen, classes=sorted({row.label for row in chosen.rows if row.label is not None}))
 
 
 def _labelled(data: Dataset, field: str) -> Dataset:

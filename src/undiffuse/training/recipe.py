@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -32,9 +32,11 @@ class DataSpec(Spec):
     """Which pictures, and how they are shown to the net.
 
     `caption` is said of those of which nothing is said; `label` names a field to take the class from ("concept").
+    `only` keeps the pictures whose fields have one of these values: `only = { subgroup = ["food-fruit"] }`.
     """
 
     path: str
+    only: Mapping[str, tuple[str, ...]] = {}
     caption: str = ""
     label: str = ""
     render: RenderSpec = RenderSpec()
@@ -197,7 +199,7 @@ class Recipe(Spec):
 
     `conditioners` are what steers stage two, a table each: `[[conditioners]]`, `kind = "text"`. A run that goes on
     from a model keeps those of the model; kinds that it has not yet learned are added, of the others only `drop`
-    counts. On the command line a conditioner goes by its kind: `--set conditioners.text.drop=0.1`.
+    counts, and the `length` of captions. On the command line a conditioner goes by its kind: `--set conditioners.text.drop=0.1`.
     """
 
     name: str

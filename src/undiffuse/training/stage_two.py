@@ -106,6 +106,8 @@ def _latents(
         identity["caption"] = recipe.data.caption
     if recipe.data.label:
         identity["label"] = recipe.data.label
+    if recipe.data.only:
+        identity["only"] = {name: list(values) for name, values in recipe.data.only.items()}
     return build_latents(pictures, draw, encode, terms.variants, recipe.run.seed, folder, progress, identity)
 
 
