@@ -33,7 +33,12 @@ from undiffuse.training.state import checkpoints
 SIZE = 64
 CHANNELS = {1: 3, 2: 2, 4: 3, 8: 4, 16: 8}  # of the latents, as in the paper's table 8
 WIDTHS = {1: [32, 64, 64], 2: [32, 64, 64], 4: [32, 64, 64], 8: [48, 80], 16: [48, 80]}  # about 1.5 M parameters each
-CODEC_WIDTHS = {2: [48, 64], 4: [48, 64, 96], 8: [48, 64, 96, 96], 16: [48, 64, 96, 96, 128]}
+CODECS: dict[int, dict[str, Any]] = {  # widths of the autoencoders, and the pixels that they fold before the first convolution
+    2: {"widths": [64], "patch": 2},
+    4: {"widths": [96], "patch": 4},
+    8: {"widths": [96, 128], "patch": 4},
+    16: {"widths": [96, 128, 160], "patch": 4},
+}
 PIXELS = "pixels"  # the codec of f = 1: none
 PROBE = 12  # steps that tell how many fit into a segment
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
@@ -49,7 +54,7 @@ def common(data: str, name: str, steps: int, batch: int) -> dict[str, Any]:
 
 def codec_recipe(data: str, factor: int, steps: int) -> Recipe:
     """Stage one at this factor."""
-    net = {"latent_channels": CHANNELS[factor], "widths": CODEC_WIDTHS[factor], "blocks": 1, "mid_attention": False}
+    net = {"latent_channels": CHANNELS[factor], "blocks": 2, "mid_attention": False, "shortcut": True} | CODECS[factor]
     raw = common(data, f"f{factor}", steps, 16) | {"objective": {"kind": "autoencoder", "crop": SIZE, "kl": 1e-4}}
     return Recipe.parse(raw | {"autoencoder": net})
 
@@ -59,7 +64,7 @@ def unet_recipe(data: str, factor: int, codec: str, steps: int) -> Recipe:
     widths = WIDTHS[factor]
     sides = [SIZE // factor // 2**level for level in range(len(widths))]
     net = {"widths": widths, "blocks": 1, "depths": [int(side <= 16) for side in sides], "head_width": 16}
-    objective = {"kind": "diffusion", "codec": codec, "variants": 1}
+    objective = {"kind": "diffusion", "codec": codec, "variants": 1, "importance": 0.5}
     return Recipe.parse(common(data, f"f{factor}", steps, 16) | {"objective": objective, "denoiser": net})
 
 
