@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
-from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
+from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.data.records import Example
 
@@ -66,13 +66,16 @@ class LookalikeConditioner(ConditionerPart):
         said = [row.get("like") for row in rows]
         empty = torch.zeros(self.project.in_features)
         features = torch.stack([empty if value is None else torch.as_tensor(value).float() for value in said])
-        unit = F.normalize(features, dim=1) * self.project.in_features**0.5  # (B, F)
         there = torch.tensor([value is not None for value in said], device=self.device)
-        projected = self.project(unit.to(self.device, self.project.weight.dtype))
-        learned = torch.where(there[:, None], projected, self.nothing)  # (B, count * D)
+        return self.embed({"like": features.to(self.device)}, there, size or (1, 1))
+
+    def embed(self, readings: Batched, there: Tensor, size: Size) -> Conditioning:
+        """The same for features (B, F)."""
+        unit = F.normalize(readings["like"].float(), dim=1) * self.project.in_features**0.5  # (B, F)
+        learned = torch.where(there[:, None], self.project(unit.to(self.project.weight.dtype)), self.nothing)  # (B, count * D)
         if self.count is None:
             return Conditioning(vector=learned)
-        return Conditioning(tokens=learned.view(len(rows), self.count, self.width))
+        return Conditioning(tokens=learned.view(len(there), self.count, self.width))
 
     def show(self, example: Example, rng: np.random.Generator) -> dict[str, Any]:
         """The picture itself."""
