@@ -5,10 +5,9 @@ python benchmarks/latent_factor.py [--data data/emoji] [--out docs/latent-factor
 
 For every factor: an autoencoder trained for a fixed time (none at f = 1), then a U-Net of about the same size trained for a
 fixed time on its latents, without words. After each segment of that time the averaged weights draw, and the drawings are
-compared with real pictures by KID: the unbiased MMD of EfficientNet-Lite0 features under a cubic kernel (Binkowski et al.
-2018), here times 1000. Times are of training alone, and of the processor: seconds of all threads together over their number,
-so that other work on the machine does not count; with a GPU they are those of the clock. Writes table.md, quality.svg and measured.json into the folder of --out;
-a run that is stopped goes on.
+compared with real pictures by KID (see evaluation/fidelity.py). Times are of training alone, and of the processor: seconds of
+all threads together over their number, so that other work on the machine does not count; with a GPU they are those of the
+clock. Writes table.md, quality.svg and measured.json into the folder of --out; a run that is stopped goes on.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ import undiffuse
 from undiffuse.core.pictures import to_pixels
 from undiffuse.data.dataset import open_dataset
 from undiffuse.evaluation.features import Lite0, batches_on_white, load_extractor
+from undiffuse.evaluation.fidelity import Discrepancy
 from undiffuse.training.recipe import Recipe
 from undiffuse.training.run import resume, train
 from undiffuse.training.state import checkpoints
@@ -111,18 +111,6 @@ def _steps_done(folder: Path) -> int:
     return max((int(path.stem.removeprefix("step-")) for path in checkpoints(folder / "checkpoints")), default=0)
 
 
-def kid(one: Tensor, other: Tensor) -> float:
-    """Unbiased squared MMD (times 1000) of features (N, D) and (M, D) under the kernel (x.y / D + 1)^3."""
-
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T / a.shape[1] + 1) ** 3
-
-    n, m = len(one), len(other)
-    own, theirs, between = kernel(one, one), kernel(other, other), kernel(one, other)
-    within = (own.sum() - own.trace()) / (n * (n - 1)) + (theirs.sum() - theirs.trace()) / (m * (m - 1))
-    return 1000 * float(within - 2 * between.mean())
-
-
 def real_features(data: str, count: int, extractor: Lite0) -> Tensor:
     """Features (N, D) of validation pictures and as many of the training ones as are missing to `count`."""
     pictures = open_dataset(data, "all")
@@ -156,7 +144,7 @@ def measure(options: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
             pixels, each = drawn(str(folder / "unet"), options.pictures)
             features = torch.cat([extractor(part).double() for part in pixels.split(32)])
             row = {"factor": factor, "segment": segment, "steps": steps, "seconds": seconds, "trained": before + seconds,
-                   "kid": kid(features, real), "seconds_a_picture": each}  # fmt: skip
+                   "kid": Discrepancy(features, real).value(), "seconds_a_picture": each}  # fmt: skip
             rows.append(row)
             kept.write_text(json.dumps(rows, indent=1))
             print(row, flush=True)
@@ -176,11 +164,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     factors = sorted({row["factor"] for row in rows})
     ends = {factor: [row for row in rows if row["factor"] == factor] for factor in factors}
     goal = max(min(row["kid"] for row in part) for part in ends.values())
-    lines = [f"| f | steps | minutes | KID x 1000 | minutes to KID {goal:.1f} | s a picture |", "|---|---|---|---|---|---|"]
+    lines = [f"| f | steps | minutes | KID | minutes to KID {goal:.2f} | s a picture |", "|---|---|---|---|---|---|"]
     for factor, part in ends.items():
         last, first = part[-1], next(row for row in part if row["kid"] <= goal)
         lines.append(
-            f"| {factor} | {last['steps']} | {last['trained'] / 60:.1f} | {last['kid']:.1f} | {first['trained'] / 60:.1f} "
+            f"| {factor} | {last['steps']} | {last['trained'] / 60:.1f} | {last['kid']:.2f} | {first['trained'] / 60:.1f} "
             f"| {last['seconds_a_picture']:.3f} |"
         )
     return "\n".join(lines) + "\n"
@@ -207,9 +195,7 @@ def plot(rows: list[dict[str, Any]]) -> str:
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts.append(f'<text x="{points[-1][0] + 8:.1f}" y="{points[-1][1] + 4:.1f}" fill="{colour}">f = {factor}</text>')
     parts.append(f'<text x="{width / 2}" y="{height - 10}" text-anchor="middle">minutes of training</text>')
-    parts.append(
-        f'<text x="16" y="{height / 2}" transform="rotate(-90 16 {height / 2})" text-anchor="middle">KID x 1000</text></svg>'
-    )
+    parts.append(f'<text x="16" y="{height / 2}" transform="rotate(-90 16 {height / 2})" text-anchor="middle">KID</text></svg>')
     return "\n".join(parts) + "\n"
 
 
