@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
 from undiffuse.core.conditioning import Conditioning
+from undiffuse.core.errors import SpecError, explain
 from undiffuse.data.records import Example
 
 
@@ -82,5 +83,14 @@ class LookalikeConditioner(ConditionerPart):
         return {"like": example.pixels}
 
     def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
-        """The picture's features (F,)."""
-        return [{} if row.get("like") is None else {"like": sight.describe(row["like"][None])[0].cpu()} for row in given]
+        """The picture's features (F,).
+
+        Raises:
+            SpecError: when the classifier gives another number of features than the part was made for.
+        """
+        shown = [None if row.get("like") is None else sight.describe(row["like"][None])[0].cpu() for row in given]
+        wrong = next((len(seen) for seen in shown if seen is not None and len(seen) != self.project.in_features), None)
+        if wrong is not None:
+            given_features = f"features = {self.project.in_features} of a conditioner of kind 'lookalike'"
+            raise SpecError(explain(given_features, f"the classifier gives {wrong}", "leave it out"))
+        return [{} if seen is None else {"like": seen} for seen in shown]
