@@ -208,7 +208,7 @@ def test_a_path_with_nothing_there_is_told(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_of_something_else_is_told(tmp_path: Path) -> None:
-    (tmp_path / "model_index.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"holds no spec\.json; .default., a folder with spec\.json, a run"):
         load_model(tmp_path)
 

@@ -64,6 +64,7 @@ def write_diffusers_folder(model: LatentDiffusion, folder: Path, dtype: torch.dt
     try:
         index: dict[str, Any] = {
             "_class_name": PIPELINES[numbers is not None, masked],
+            "_diffusers_version": WRITTEN_FOR,
             "scheduler": ["diffusers", schedule["_class_name"]],
         }
         _write(fresh / "scheduler/scheduler_config.json", schedule)
@@ -73,8 +74,11 @@ def write_diffusers_folder(model: LatentDiffusion, folder: Path, dtype: torch.dt
             index[part] = ["diffusers", configs[part]["_class_name"]]
         texts = TEXTS[1:] if numbers is not None and len(clip.specs) == 1 else TEXTS
         for part, encoder, told in zip(texts, clip.encoders, clip.specs, strict=False):
-            config = encoder_config(told)
-            _write_part(fresh / part, config, to_huggingface(encoder.state_dict()), STEMS[part], dtype)
+            unread = told.skip if told.normed and not told.pooled else 0  # theirs always gives the last layer that there is
+            config = encoder_config(told.model_copy(update={"layers": told.layers - unread}))
+            cut = tuple(f"layers.{layer}." for layer in range(told.layers - unread, told.layers))
+            kept = {name: tensor for name, tensor in encoder.state_dict().items() if not name.startswith(cut)}
+            _write_part(fresh / part, config, to_huggingface(kept), STEMS[part], dtype)
             index[part] = ["transformers", config["architectures"][0]]
             tokenizer = part.replace("text_encoder", "tokenizer")
             _write_tokenizer(fresh / tokenizer, told.pad)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,9 +54,11 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
 
 def _unpickled(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about the age of a pickle
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
-        wanted = re.search(r"(?:GLOBAL|Unsupported global:?|Unsupported class) ([\w.]+)", str(error))
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         given = f"the pickle {path} asks for {wanted[1] if wanted else 'code of its own'}"
         remedy = "have it converted to .safetensors by somebody who trusts it"
         raise CheckpointError(explain(given, "tensors and plain containers are read, nothing is ever run", remedy)) from None

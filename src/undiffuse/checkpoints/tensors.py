@@ -18,14 +18,14 @@ from undiffuse.core.errors import CheckpointError, MissingKeys, ShapeMismatch, e
 from undiffuse.core.spec import pick
 
 SCALE = ".int8_scale"
-STORED = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.int8}
+STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8, "kept": None}
 SHOWN = 8
 READABLE = 0o644
 SMALLEST_SCALE = 1e-30
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, form: str = "fp32") -> None:
-    """Write tensors in this form; the file appears whole or not at all.
+    """Write tensors in this form, "kept" for as they are; the file appears whole or not at all.
 
     Raises:
         SpecError: for an unknown form.
@@ -38,7 +38,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, form: str = "fp32") 
         if dtype == torch.int8 and tensor.is_floating_point() and tensor.ndim > 1:
             stored[name], stored[name + SCALE] = quantize(tensor)
             _check_range(name, stored[name + SCALE], form)
-        elif tensor.is_floating_point():
+        elif tensor.is_floating_point() and dtype is not None:
             stored[name] = tensor.to(torch.float16 if dtype == torch.int8 else dtype).contiguous()
             _check_range(name, stored[name], form)
         else:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json as json_text
 import math
-import struct
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from undiffuse.checkpoints.detect import detect, other_kind
+from undiffuse.checkpoints.headers import read_header, shapes_of
 from undiffuse.cli.console import Console
 from undiffuse.cli.options import Json
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 
-LONGEST_HEADER = 100_000_000
 SPEC = "spec.json"
+DOWN = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight")  # of a LoRA's terms: their smaller side is the rank
 EMBEDDED = Path(__file__).parent.parent / "weights" / "default"
 
 
@@ -65,6 +66,7 @@ def _file(path: Path) -> dict[str, Any]:
     """Counts over the tensors of a file: how many, how many numbers, in which types, under which names."""
     header = read_header(path)
     metadata = header.pop("__metadata__", {})
+    shapes = shapes_of(header)
     numbers: Counter[str] = Counter()
     parts: Counter[str] = Counter()
     for name, tensor in header.items():
@@ -77,41 +79,40 @@ def _file(path: Path) -> dict[str, Any]:
         "parameters": sum(numbers.values()),
         "types": dict(numbers.most_common()),
         "parts": dict(parts.most_common()),
+        **_kind(shapes, metadata),
         "metadata": metadata,
     }
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file: names, types, shapes and places of its tensors.
-
-    Raises:
-        CheckpointError: when the file is missing or cut short.
-        UnknownFormat: when it is no safetensors file.
-    """
-    allowed = "a .safetensors file or a model folder is needed"
-    if not path.is_file():
-        raise CheckpointError(explain(f"{path} is not there", allowed, "check the path"))
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= min(LONGEST_HEADER, size - 8):
-            raise UnknownFormat(explain(f"{path} is no safetensors file", allowed))
-        try:
-            header = json_text.loads(file.read(length))
-            end = max((tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"), default=0)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise UnknownFormat(explain(f"{path} is no safetensors file", allowed)) from None
-    if end != size - 8 - length:
-        given = f"{path} holds {size - 8 - length} bytes of tensors"
-        raise CheckpointError(explain(given, f"its header tells of {end}", "fetch or write it again"))
-    return header
+def _kind(shapes: dict[str, tuple[int, ...]], metadata: dict[str, str]) -> dict[str, Any]:
+    """What a file that others wrote is, and what stands in its way; nothing of a part of our own models."""
+    if "undiffuse" in metadata:
+        return {}
+    try:
+        found = detect(shapes, metadata)
+    except UnknownFormat as error:
+        rank = next((min(shape[:2]) for name, shape in shapes.items() if name.endswith(DOWN) and len(shape) > 1), None)
+        what = f"{other_kind(shapes)} of rank {rank}" if rank else other_kind(shapes)
+        return {"kind": what, "readable": False, "remedy": str(error)}
+    remedy = "" if found.prediction else "it must be told: undiffuse convert FILE --to native --prediction v --out FOLDER"
+    return {
+        "kind": found.words,
+        "family": found.family,
+        "prediction": found.prediction,
+        "inpainting": found.inpainting,
+        "ema": found.ema,
+        "readable": True,
+        "remedy": remedy,
+    }
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
     lines = [f"  {line}" for line in _spec_lines(found["spec"])] if "spec" in found else []
     for name, file in found["files"].items():
         types = ", ".join(file["types"])
+        if "kind" in file:
+            lines.append(f"  {file['kind']}{', averaged weights inside' if file.get('ema') else ''}")
+            lines += [f"    {file['remedy']}"] if file["remedy"] else []
         counts = f"{file['parameters'] / 1e6:.2f} M numbers in {file['tensors']} tensors"
         lines.append(f"  {name}: {counts}, {types}, {file['bytes'] / 1e6:.1f} MB")
         lines += [f"    {part}: {count / 1e6:.2f} M" for part, count in file["parts"].items() if len(file["parts"]) > 1]

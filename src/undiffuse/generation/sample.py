@@ -143,7 +143,7 @@ def _start(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, nois
     """What the solver starts from: noise of the grid's first level, over the pictures to start from if any."""
     first, level = pictures[0], grid[0]
     x = level.sigma * noise(START)
-    if first.image is None:
+    if first.image is None or (first.fill == "learned" and first.strength == 1):  # all anew: nothing of it is begun with
         return x
     return level.alpha * model.codec.encode(_pixels(pictures, model)) + x
 

@@ -101,7 +101,7 @@ def test_numbers_that_a_form_cannot_hold_are_refused(path: Path, form: str, shap
 
 
 def test_an_unknown_form_is_refused(path: Path) -> None:
-    with pytest.raises(SpecError, match="unknown storage form 'int4'; there are: fp16, fp32, int8"):
+    with pytest.raises(SpecError, match="unknown storage form 'int4'; there are: bf16, fp16, fp32, int8, kept"):
         save_tensors({}, path, "int4")
 
 

@@ -109,7 +109,8 @@ def test_trainable_parameters_are_those_of_the_parts(text: TextConditioner, vect
 @pytest.mark.parametrize("how", ["learned", "resize"])
 def test_every_slot_lies_where_the_conditioner_was_moved_to(how: str) -> None:
     around = Surroundings(4, 4, ("fox",), ("sky", "ground"), ("fox",), 16)
-    raws = [{"kind": kind} | ({"how": how} if kind == "map" else {}) for kind in KINDS if kind != "text"]
+    sizes = {"map": {"how": how}, "clip": {"encoders": [{"width": 16, "layers": 1, "heads": 2, "pooled": True}]}}
+    raws = [{"kind": kind, **sizes.get(kind, {})} for kind in KINDS if kind != "text"]
     parts = [KINDS[raw["kind"]].parse(raw).fitted(around).build(None) for raw in raws]
     said = {
         "hole": torch.zeros(1, 2, 2),
