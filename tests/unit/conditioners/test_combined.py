@@ -109,8 +109,8 @@ def test_trainable_parameters_are_those_of_the_parts(text: TextConditioner, vect
 @pytest.mark.parametrize("how", ["learned", "resize"])
 def test_every_slot_lies_where_the_conditioner_was_moved_to(how: str) -> None:
     around = Surroundings(4, 4, ("fox",), ("sky", "ground"), ("fox",), 16)
-    sizes = {"map": {"how": how}, "clip": {"encoders": [{"width": 16, "layers": 1, "heads": 2, "pooled": True}]}}
-    raws = [{"kind": kind, **sizes.get(kind, {})} for kind in KINDS if kind != "text"]
+    encoders = ("text", "clip")  # frozen, they work under autocast, which this device does not know
+    raws = [{"kind": kind} | ({"how": how} if kind == "map" else {}) for kind in KINDS if kind not in encoders]
     parts = [KINDS[raw["kind"]].parse(raw).fitted(around).build(None) for raw in raws]
     said = {
         "hole": torch.zeros(1, 2, 2),
@@ -120,7 +120,7 @@ def test_every_slot_lies_where_the_conditioner_was_moved_to(how: str) -> None:
     }
     cond = Conditioner(parts).to("meta")([{"label": "fox", **said}, {}], (2, 2))
 
-    assert len(parts) == len(KINDS) - 1 and set(cond.slots()) == {"vector", "tokens", "token_mask", "spatial"}
+    assert len(parts) == len(KINDS) - len(encoders) and set(cond.slots()) == {"vector", "tokens", "token_mask", "spatial"}
     for part in parts:
         slots = part([{"label": "fox", **said}, {}], (2, 2)).slots()
         assert slots and {value.device.type for value in slots.values()} == {"meta"}
