@@ -147,6 +147,13 @@ class ConditionerPart(nn.Module, ABC):
         """The readings of one training step; the same at every step by default."""
         return row
 
+    def text_encoders(self) -> Sequence[nn.Module]:
+        """The text encoders that added terms know by their order; none by default."""
+        return ()
+
+    def forget(self) -> None:
+        """Drop whatever is remembered of earlier rows; needed after weights were changed by hand."""
+
     @property
     def device(self) -> torch.device:
         """Where the part was moved to, with or without weights."""

@@ -164,7 +164,7 @@ def test_terms_that_fit_no_layer_are_refused_and_nothing_is_attached() -> None:
     net = random_unet()
     terms = terms_of(net, "one")
     added = Added(net)
-    with pytest.raises(ShapeMismatch, match="1 of [0-9]+ added terms do not fit: nowhere"):
+    with pytest.raises(ShapeMismatch, match=r"1 of [0-9]+ added terms do not fit: nowhere"):
         added.attach("one", {**terms, "nowhere": terms["first"]})
     with pytest.raises(ShapeMismatch, match="first"):
         added.attach("one", {**terms, "first": terms["last"]})
