@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from undiffuse.checkpoints.lora_files import read_lora
+from undiffuse.core.errors import UsageError, explain
 from undiffuse.model.adapters import Weights
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
@@ -74,10 +75,14 @@ def set_loras(model: LatentDiffusion, uses: Iterable[LoraUse]) -> None:
         UsageError: when two files have one name.
     """
     wanted = list(uses)
+    names = [use.path.stem for use in wanted]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(explain(f"two LoRAs of the name {twice!r}", "a name is taken once", "rename one of the files"))
     adapters = model.adapters
-    worn = {name: lora for name, (lora, _) in adapters.loras.items()}
-    loras = [worn.get(use.path.stem) or read_lora(use.path, adapters.nets()) for use in wanted]
-    for name in worn:
+    worn = {lora.path: lora for lora, _ in adapters.loras.values()}
+    loras = [worn.get(str(use.path)) or read_lora(use.path, adapters.nets()) for use in wanted]
+    for name in adapters.loras:
         adapters.take_off(name)
     for lora, use in zip(loras, wanted, strict=True):
         adapters.wear(lora, use.weight, use.text_weight)

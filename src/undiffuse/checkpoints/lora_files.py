@@ -82,7 +82,7 @@ def read_lora(path: str | Path, nets: Mapping[str, nn.Module], name: str | None 
             raise ShapeMismatch(
                 explain(given, "shapes must be those of the model", mismatch(tensors, content.header, nets))
             ) from None
-    return Lora(name or path.stem, terms, lora_hash(path, content.header), dict(content.header))
+    return Lora(name or path.stem, terms, str(path), lora_hash(path, content.header), dict(content.header))
 
 
 def _sorted(tensors: Mapping[str, Tensor], names: LayerNames) -> tuple[dict[Place, dict[str, Tensor]], list[str]]:

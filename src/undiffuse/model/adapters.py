@@ -21,11 +21,12 @@ UNET, TEXT, TEXT_2 = "unet", "text_encoder", "text_encoder_2"
 class Lora:
     """Terms for the nets of a model: by net ("unet", "text_encoder", "text_encoder_2"), then by our path of the layer.
 
-    `hash` is what other programs name the file by, `header` the texts in it.
+    `path` is that of its file, `hash` what other programs name it by, `header` the texts in it.
     """
 
     name: str
     terms: Mapping[str, Mapping[str, Term]]
+    path: str = ""
     hash: str = ""
     header: Mapping[str, str] = field(default_factory=dict, repr=False)
 

@@ -1,0 +1,134 @@
+"""Textual inversion: files of learned words, as A1111's web UI, diffusers and trainers for Stable Diffusion XL write them.
+
+A1111 .pt            {"string_to_param": {"*": (N, D)}, "name": …, "step": …}
+A1111 .safetensors   {"emb_params": (N, D)}
+diffusers            {"<token>": (N, D) or (D,)}, possibly several
+XL                   {"clip_l": (N, 768), "clip_g": (N, 1280)}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from undiffuse.checkpoints.adapter_tensors import read_content, whole_hash
+from undiffuse.core.errors import MissingKeys, ShapeMismatch, UnknownFormat, explain
+
+PARAMS = "string_to_param"
+ONE = "emb_params"
+XL = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
+SHOWN = 4
+BASES = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 1280: "Stable Diffusion XL"}
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedWord:
+    """A word with vectors of its own, which stand in the place of those of its letters.
+
+    `vectors` are (N, D), one entry for every text encoder that it was learned for; each stands for N tokens. `path` is
+    that of its file, `hash` SHA-256 of it.
+    """
+
+    name: str
+    vectors: tuple[Tensor, ...]
+    path: str = ""
+    hash: str = ""
+    header: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def length(self) -> int:
+        """How many tokens of a prompt it takes."""
+        return len(self.vectors[0])
+
+    def for_widths(self, widths: Sequence[int]) -> tuple[Tensor, ...]:
+        """Its vectors in the order of text encoders that read tokens of these widths.
+
+        Raises:
+            ShapeMismatch: when an encoder gets none, or some are left over.
+        """
+        left = list(self.vectors)
+        found = []
+        for width in widths:
+            vector = next((vector for vector in left if vector.shape[1] == width), None)
+            if vector is not None:
+                left = [other for other in left if other is not vector]
+                found.append(vector)
+        if left or len(found) < len(widths):
+            own = " and ".join(str(vector.shape[1]) for vector in self.vectors)
+            base = f", as of {BASES[widest]}" if (widest := max(v.shape[1] for v in self.vectors)) in BASES else ""
+            needed = " and ".join(map(str, widths)) or "no words"
+            given = f"the learned word {self.name!r} has vectors of {own} numbers{base}"
+            raise ShapeMismatch(explain(given, f"this model's text encoders read {needed}", "use one made for this model"))
+        return tuple(found)
+
+
+def read_words(path: str | Path, name: str | None = None) -> list[LearnedWord]:
+    """The learned words in a file: one, or in diffusers' files several.
+
+    Args:
+        path: .safetensors, or .pt and the like.
+        name: what to call the word. By default diffusers' words keep their own name; others are called as their file, which
+            is how A1111's users write them in prompts.
+
+    Raises:
+        CheckpointError: when the file cannot be read, or is a pickle with more than tensors.
+        UnknownFormat: when it holds no learned word, or something beside.
+        MissingKeys: when it holds one of XL's two halves alone.
+    """
+    path = Path(path)
+    content = read_content(path)
+    digest = whole_hash(path)
+    found = _vectors(content.tensors, path)
+    if name is not None and len(found) > 1:
+        raise UnknownFormat(explain(f"{path} holds {len(found)} words", "a name is for one", "leave the name out"))
+    return [
+        LearnedWord(name or token or path.stem, vectors, str(path), digest, content.header) for token, vectors in found.items()
+    ]
+
+
+def _vectors(table: Mapping[Any, Any], path: Path) -> dict[str, tuple[Tensor, ...]]:
+    """Vectors by the name that the file itself gives them, "" when it gives none."""
+    if PARAMS in table:
+        values = list(_parameters(table[PARAMS]).values())
+        if len(values) != 1:
+            raise _strange(path, f"{len(values)} words under {PARAMS!r}")
+        return {"": (_rows(values[0], path),)}
+    if ONE in table and len(table) == 1:
+        return {"": (_rows(table[ONE], path),)}
+    for pair in XL:
+        if set(table) & set(pair):
+            if set(table) != set(pair):
+                allowed = f"a word for Stable Diffusion XL has {pair[0]} and {pair[1]}"
+                raise MissingKeys(explain(f"{path} holds {', '.join(map(str, table))}", allowed, "get the whole file"))
+            halves = tuple(_rows(table[key], path) for key in pair)
+            if len(halves[0]) != len(halves[1]):
+                given = f"{path} holds {len(halves[0])} and {len(halves[1])} vectors"
+                raise MissingKeys(explain(given, "both text encoders need as many", "get the whole file"))
+            return {"": halves}
+    if not table or any("." in str(token) for token in table) or ONE in table:
+        raise _strange(path, ", ".join(map(str, list(table)[:SHOWN])) or "nothing")
+    return {str(token): (_rows(value, path),) for token, value in table.items()}
+
+
+def _parameters(params: Any) -> Mapping[str, Any]:
+    """What is in a table of parameters; early files hold a module in its place."""
+    if isinstance(params, nn.ParameterDict):
+        return vars(params).get("_parameters", {})
+    return params if isinstance(params, Mapping) else {}
+
+
+def _rows(value: Any, path: Path) -> Tensor:
+    """Vectors (N, D) of what may be a single one (D,)."""
+    if not isinstance(value, Tensor) or value.ndim not in (1, 2) or not value.is_floating_point() or not value.numel():
+        raise _strange(path, f"a {type(value).__name__} where vectors should be")
+    return value.detach().reshape(-1, value.shape[-1])
+
+
+def _strange(path: Path, given: str) -> UnknownFormat:
+    return UnknownFormat(
+        explain(f"{path} holds {given}", "that is no learned word as we know them", "is it a LoRA, or a model?")
+    )
