@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from undiffuse.checkpoints.embeddings import LearnedWord, read_words
+from undiffuse.checkpoints.embeddings import read_words
 from undiffuse.core.errors import CheckpointError, MissingKeys, ShapeMismatch, UnknownFormat
 from undiffuse.core.random import normal
+from undiffuse.networks.text.learned import LearnedWord
 
 ROWS = normal((3, 8), "words")
 WIDE = normal((3, 12), "words")

@@ -14,6 +14,7 @@ from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from undiffuse.checkpoints.lora_files import read_lora, save_lora
 from undiffuse.checkpoints.lora_names import names_of
@@ -216,3 +217,95 @@ def test_folders_of_peft_equal_the_oracle(options: dict[str, Any], tmp_path: Pat
     assert json.loads((tmp_path / "adapter_config.json").read_text())["lora_alpha"] == 3
     wear(ours, tmp_path / "adapter_model.safetensors")
     assert far(predicted(ours), expected(oracle)) <= 1e-5
+
+
+class Attend(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.to_query, self.to_key, self.to_value, self.to_out = (nn.Linear(width, width) for _ in range(4))
+
+
+class Feed(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.widen, self.narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+
+class ClipLayer(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.attend, self.feed = Attend(width), Feed(width, hidden)
+
+
+def layers_of_clip(width: int) -> nn.Module:
+    """The layers of a text encoder, under our names."""
+    net = nn.Module()
+    net.layers = nn.ModuleList(ClipLayer(width, 3 * width) for _ in range(2))
+    return net
+
+
+def clip(width: int) -> CLIPTextModel:
+    sizes = {"vocab_size": 20, "hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": 2}
+    return CLIPTextModel(CLIPTextConfig(**sizes, num_attention_heads=2, bos_token_id=1, eos_token_id=2))
+
+
+CLIP_LAYERS = {
+    "self_attn.q_proj": "attend.to_query",
+    "self_attn.k_proj": "attend.to_key",
+    "self_attn.v_proj": "attend.to_value",
+    "self_attn.out_proj": "attend.to_out",
+    "mlp.fc1": "feed.widen",
+    "mlp.fc2": "feed.narrow",
+}
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks transformers for it
+@pytest.mark.parametrize("form", ["diffusers", "kohya", "PEFT"])
+def test_changes_of_both_text_encoders_are_those_of_peft(form: str, tmp_path: Path) -> None:
+    encoders = {"text_encoder": clip(8), "text_encoder_2": clip(12)}
+    nets = {"text_encoder": layers_of_clip(8), "text_encoder_2": layers_of_clip(12)}
+    if form == "PEFT":
+        del encoders["text_encoder_2"], nets["text_encoder_2"]
+    states, settings = {}, {}
+    for number, (name, encoder) in enumerate(encoders.items()):
+        targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+        config = LoraConfig(r=2 + number, lora_alpha=3, target_modules=targets, init_lora_weights=False)
+        if form == "PEFT":
+            get_peft_model(encoder, config).save_pretrained(tmp_path)
+            continue
+        encoder.add_adapter(config)
+        states[name], settings[name] = get_peft_model_state_dict(encoder, adapter_name="default"), config.to_dict()
+    if form == "diffusers":
+        StableDiffusionXLPipeline.save_lora_weights(
+            tmp_path,
+            text_encoder_lora_layers=states["text_encoder"],
+            text_encoder_2_lora_layers=states["text_encoder_2"],
+            text_encoder_lora_adapter_metadata=settings["text_encoder"],
+            text_encoder_2_lora_adapter_metadata=settings["text_encoder_2"],
+        )
+    elif form == "kohya":
+        write_kohya(states, tmp_path / "pytorch_lora_weights.safetensors")
+    file = "adapter_model.safetensors" if form == "PEFT" else "pytorch_lora_weights.safetensors"
+    terms = read_lora(tmp_path / file, nets).terms
+    assert {name: len(inside) for name, inside in terms.items()} == dict.fromkeys(nets, 12)
+    for name, encoder in encoders.items():
+        modules = dict(encoder.named_modules())
+        for index in range(2):
+            for their, our in CLIP_LAYERS.items():
+                layer = modules[f"encoder.layers.{index}.{their}"]
+                path = f"layers.{index}.{our}"
+                weight = nets[name].get_submodule(path).weight
+                expected = layer.get_delta_weight("default")  # type: ignore[operator]
+                assert torch.allclose(terms[name][path].change(weight), expected, atol=1e-6)  # type: ignore[arg-type]
+
+
+def write_kohya(states: dict[str, dict[str, Tensor]], path: Path) -> None:
+    """What kohya's trainer calls the layers of two text encoders."""
+    tensors: dict[str, Tensor] = {}
+    for prefix, state in zip(("lora_te1", "lora_te2"), states.values(), strict=True):
+        for name, value in state.items():
+            layer, _, part = name.partition(".lora_")
+            layer = f"{prefix}_text_model_{layer.removeprefix('text_model.').replace('.', '_')}"
+            ending = {"A.weight": "lora_down.weight", "B.weight": "lora_up.weight"}[part]
+            tensors |= {f"{layer}.{ending}": value.clone(), f"{layer}.alpha": torch.tensor(3.0)}
+    save_file(tensors, path)

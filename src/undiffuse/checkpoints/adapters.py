@@ -1,4 +1,4 @@
-"""`add_lora`: files of users onto a model, whole or not at all."""
+"""`add_lora` and `add_embedding`: files of users onto a model, whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from undiffuse.checkpoints.embeddings import read_words
 from undiffuse.checkpoints.lora_files import read_lora
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.model.adapters import Weights
@@ -65,6 +66,24 @@ def add_lora(
     lora = read_lora(path, model.adapters.nets(), name)
     model.adapters.wear(lora, weight, text_weight)
     return WornLora(model, lora.name)
+
+
+def add_embedding(model: LatentDiffusion, path: str | Path, name: str | None = None) -> tuple[str, ...]:
+    """Have a model know the learned words in a file; the names that prompts call them by.
+
+    Args:
+        model: a word of this name that it knows already is replaced.
+        path: a file of textual inversion: A1111's, diffusers', or one for Stable Diffusion XL.
+        name: what to call the word; its own name in diffusers' files, else that of the file.
+
+    Raises:
+        CheckpointError: when the file cannot be read, or was made for text encoders of other widths.
+        UsageError: when the model reads no words.
+    """
+    words = read_words(path, name)
+    for word in words:
+        model.adapters.learn(word)
+    return tuple(word.name for word in words)
 
 
 def set_loras(model: LatentDiffusion, uses: Iterable[LoraUse]) -> None:

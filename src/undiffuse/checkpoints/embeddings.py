@@ -8,62 +8,20 @@ XL                   {"clip_l": (N, 768), "clip_g": (N, 1280)}
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from undiffuse.checkpoints.adapter_tensors import read_content, whole_hash
-from undiffuse.core.errors import MissingKeys, ShapeMismatch, UnknownFormat, explain
+from undiffuse.core.errors import MissingKeys, UnknownFormat, explain
+from undiffuse.networks.text.learned import LearnedWord
 
 PARAMS = "string_to_param"
 ONE = "emb_params"
 XL = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
 SHOWN = 4
-BASES = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 1280: "Stable Diffusion XL"}
-
-
-@dataclass(frozen=True, eq=False)
-class LearnedWord:
-    """A word with vectors of its own, which stand in the place of those of its letters.
-
-    `vectors` are (N, D), one entry for every text encoder that it was learned for; each stands for N tokens. `path` is
-    that of its file, `hash` SHA-256 of it.
-    """
-
-    name: str
-    vectors: tuple[Tensor, ...]
-    path: str = ""
-    hash: str = ""
-    header: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    @property
-    def length(self) -> int:
-        """How many tokens of a prompt it takes."""
-        return len(self.vectors[0])
-
-    def for_widths(self, widths: Sequence[int]) -> tuple[Tensor, ...]:
-        """Its vectors in the order of text encoders that read tokens of these widths.
-
-        Raises:
-            ShapeMismatch: when an encoder gets none, or some are left over.
-        """
-        left = list(self.vectors)
-        found = []
-        for width in widths:
-            vector = next((vector for vector in left if vector.shape[1] == width), None)
-            if vector is not None:
-                left = [other for other in left if other is not vector]
-                found.append(vector)
-        if left or len(found) < len(widths):
-            own = " and ".join(str(vector.shape[1]) for vector in self.vectors)
-            base = f", as of {BASES[widest]}" if (widest := max(v.shape[1] for v in self.vectors)) in BASES else ""
-            needed = " and ".join(map(str, widths)) or "no words"
-            given = f"the learned word {self.name!r} has vectors of {own} numbers{base}"
-            raise ShapeMismatch(explain(given, f"this model's text encoders read {needed}", "use one made for this model"))
-        return tuple(found)
 
 
 def read_words(path: str | Path, name: str | None = None) -> list[LearnedWord]:

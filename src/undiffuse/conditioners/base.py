@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.spec import Spec
 from undiffuse.data.records import Example
+from undiffuse.networks.text.learned import LearnedWord
 
 Fields = Mapping[str, Any]
 Size = tuple[int, int]
@@ -148,8 +149,16 @@ class ConditionerPart(nn.Module, ABC):
         return row
 
     def text_encoders(self) -> Sequence[nn.Module]:
-        """The text encoders that added terms know by their order; none by default."""
+        """The text encoders that LoRAs and learned words know, in their order; none by default."""
         return ()
+
+    def learn(self, word: LearnedWord) -> None:
+        """Read a learned word from now on; only parts with such text encoders are asked to.
+
+        Raises:
+            ShapeMismatch: when it was made for text encoders of other widths.
+        """
+        raise NotImplementedError(type(self).__name__)
 
     def forget(self) -> None:
         """Drop whatever is remembered of earlier rows; needed after weights were changed by hand."""

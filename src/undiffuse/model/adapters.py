@@ -13,6 +13,7 @@ from undiffuse.core.errors import UsageError, explain
 from undiffuse.model.denoiser import Denoiser
 from undiffuse.networks.added import Added, check_fit
 from undiffuse.networks.lora import Term
+from undiffuse.networks.text.learned import LearnedWord
 
 UNET, TEXT, TEXT_2 = "unet", "text_encoder", "text_encoder_2"
 
@@ -57,6 +58,12 @@ class Adapters:
         self._conditioner = conditioner
         self._added: dict[str, Added] = {}
         self._loras: dict[str, Worn] = {}
+        self._words: dict[str, LearnedWord] = {}
+
+    @property
+    def words(self) -> dict[str, LearnedWord]:
+        """Every learned word, by name."""
+        return dict(self._words)
 
     @property
     def loras(self) -> dict[str, Worn]:
@@ -120,6 +127,22 @@ class Adapters:
         for net in lora.terms:
             self._added[net].detach(name)
         del self._loras[name]
+        self._conditioner.forget()
+
+    def learn(self, word: LearnedWord) -> None:
+        """Know a learned word from now on; one of this name is replaced.
+
+        Raises:
+            ShapeMismatch: when it was made for text encoders of other widths.
+            UsageError: when the model has no text encoder that takes such words.
+        """
+        readers = [part for part in self._conditioner.parts if part.text_encoders()]
+        if not readers:
+            given = f"the learned word {word.name!r}"
+            raise UsageError(explain(given, "this model has no text encoder that takes such words", "leave it out"))
+        for part in readers:
+            part.learn(word)
+        self._words[word.name] = word
         self._conditioner.forget()
 
     def merge(self) -> None:
