@@ -5,10 +5,9 @@ python benchmarks/latent_factor.py [--data data/emoji] [--out docs/latent-factor
 
 For every factor: an autoencoder trained for a fixed time (none at f = 1), then a U-Net of about the same size trained for a
 fixed time on its latents, without words. After each segment of that time the averaged weights draw, and the drawings are
-compared with real pictures by KID: the unbiased MMD of EfficientNet-Lite0 features under a cubic kernel (Binkowski et al.
-2018), here times 1000. Times are of training alone, and of the processor: seconds of all threads together over their number,
-so that other work on the machine does not count; with a GPU they are those of the clock. Writes table.md, quality.svg and measured.json into the folder of --out;
-a run that is stopped goes on.
+compared with real pictures by KID (see evaluation/fidelity.py). Times are of training alone, and of the processor: seconds of
+all threads together over their number, so that other work on the machine does not count; with a GPU they are those of the
+clock. Writes table.md, quality.svg and measured.json into the folder of --out; a run that is stopped goes on.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ import undiffuse
 from undiffuse.core.pictures import to_pixels
 from undiffuse.data.dataset import open_dataset
 from undiffuse.evaluation.features import Lite0, batches_on_white, load_extractor
+from undiffuse.evaluation.fidelity import Discrepancy
 from undiffuse.training.recipe import Recipe
 from undiffuse.training.run import resume, train
 from undiffuse.training.state import checkpoints
@@ -33,7 +33,12 @@ from undiffuse.training.state import checkpoints
 SIZE = 64
 CHANNELS = {1: 3, 2: 2, 4: 3, 8: 4, 16: 8}  # of the latents, as in the paper's table 8
 WIDTHS = {1: [32, 64, 64], 2: [32, 64, 64], 4: [32, 64, 64], 8: [48, 80], 16: [48, 80]}  # about 1.5 M parameters each
-CODEC_WIDTHS = {2: [48, 64], 4: [48, 64, 96], 8: [48, 64, 96, 96], 16: [48, 64, 96, 96, 128]}
+CODECS: dict[int, dict[str, Any]] = {  # widths of the autoencoders, and the pixels that they fold before the first convolution
+    2: {"widths": [64], "patch": 2},
+    4: {"widths": [96], "patch": 4},
+    8: {"widths": [96, 128], "patch": 4},
+    16: {"widths": [96, 128, 160], "patch": 4},
+}
 PIXELS = "pixels"  # the codec of f = 1: none
 PROBE = 12  # steps that tell how many fit into a segment
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
@@ -49,7 +54,7 @@ def common(data: str, name: str, steps: int, batch: int) -> dict[str, Any]:
 
 def codec_recipe(data: str, factor: int, steps: int) -> Recipe:
     """Stage one at this factor."""
-    net = {"latent_channels": CHANNELS[factor], "widths": CODEC_WIDTHS[factor], "blocks": 1, "mid_attention": False}
+    net = {"latent_channels": CHANNELS[factor], "blocks": 2, "mid_attention": False, "shortcut": True} | CODECS[factor]
     raw = common(data, f"f{factor}", steps, 16) | {"objective": {"kind": "autoencoder", "crop": SIZE, "kl": 1e-4}}
     return Recipe.parse(raw | {"autoencoder": net})
 
@@ -59,7 +64,7 @@ def unet_recipe(data: str, factor: int, codec: str, steps: int) -> Recipe:
     widths = WIDTHS[factor]
     sides = [SIZE // factor // 2**level for level in range(len(widths))]
     net = {"widths": widths, "blocks": 1, "depths": [int(side <= 16) for side in sides], "head_width": 16}
-    objective = {"kind": "diffusion", "codec": codec, "variants": 1}
+    objective = {"kind": "diffusion", "codec": codec, "variants": 1, "importance": 0.5}
     return Recipe.parse(common(data, f"f{factor}", steps, 16) | {"objective": objective, "denoiser": net})
 
 
@@ -106,18 +111,6 @@ def _steps_done(folder: Path) -> int:
     return max((int(path.stem.removeprefix("step-")) for path in checkpoints(folder / "checkpoints")), default=0)
 
 
-def kid(one: Tensor, other: Tensor) -> float:
-    """Unbiased squared MMD (times 1000) of features (N, D) and (M, D) under the kernel (x.y / D + 1)^3."""
-
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T / a.shape[1] + 1) ** 3
-
-    n, m = len(one), len(other)
-    own, theirs, between = kernel(one, one), kernel(other, other), kernel(one, other)
-    within = (own.sum() - own.trace()) / (n * (n - 1)) + (theirs.sum() - theirs.trace()) / (m * (m - 1))
-    return 1000 * float(within - 2 * between.mean())
-
-
 def real_features(data: str, count: int, extractor: Lite0) -> Tensor:
     """Features (N, D) of validation pictures and as many of the training ones as are missing to `count`."""
     pictures = open_dataset(data, "all")
@@ -151,7 +144,7 @@ def measure(options: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
             pixels, each = drawn(str(folder / "unet"), options.pictures)
             features = torch.cat([extractor(part).double() for part in pixels.split(32)])
             row = {"factor": factor, "segment": segment, "steps": steps, "seconds": seconds, "trained": before + seconds,
-                   "kid": kid(features, real), "seconds_a_picture": each}  # fmt: skip
+                   "kid": Discrepancy(features, real).value(), "seconds_a_picture": each}  # fmt: skip
             rows.append(row)
             kept.write_text(json.dumps(rows, indent=1))
             print(row, flush=True)
@@ -171,11 +164,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     factors = sorted({row["factor"] for row in rows})
     ends = {factor: [row for row in rows if row["factor"] == factor] for factor in factors}
     goal = max(min(row["kid"] for row in part) for part in ends.values())
-    lines = [f"| f | steps | minutes | KID x 1000 | minutes to KID {goal:.1f} | s a picture |", "|---|---|---|---|---|---|"]
+    lines = [f"| f | steps | minutes | KID | minutes to KID {goal:.2f} | s a picture |", "|---|---|---|---|---|---|"]
     for factor, part in ends.items():
         last, first = part[-1], next(row for row in part if row["kid"] <= goal)
         lines.append(
-            f"| {factor} | {last['steps']} | {last['trained'] / 60:.1f} | {last['kid']:.1f} | {first['trained'] / 60:.1f} "
+            f"| {factor} | {last['steps']} | {last['trained'] / 60:.1f} | {last['kid']:.2f} | {first['trained'] / 60:.1f} "
             f"| {last['seconds_a_picture']:.3f} |"
         )
     return "\n".join(lines) + "\n"
@@ -202,9 +195,7 @@ def plot(rows: list[dict[str, Any]]) -> str:
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts.append(f'<text x="{points[-1][0] + 8:.1f}" y="{points[-1][1] + 4:.1f}" fill="{colour}">f = {factor}</text>')
     parts.append(f'<text x="{width / 2}" y="{height - 10}" text-anchor="middle">minutes of training</text>')
-    parts.append(
-        f'<text x="16" y="{height / 2}" transform="rotate(-90 16 {height / 2})" text-anchor="middle">KID x 1000</text></svg>'
-    )
+    parts.append(f'<text x="16" y="{height / 2}" transform="rotate(-90 16 {height / 2})" text-anchor="middle">KID</text></svg>')
     return "\n".join(parts) + "\n"
 
 

@@ -173,3 +173,14 @@ def test_the_same_seed_asks_for_the_same_pictures(steered: Path, scenes: Path, c
         assert contexts(steered, scenes, "--precision", "fp32", "--batch", batch, "--json") == 0
         reports.append(json.loads(capsys.readouterr().out))
     assert reports[0] == {name: pytest.approx(figure, abs=5e-3) for name, figure in reports[1].items()}
+
+
+def test_fidelity_compares_as_many_drawings_as_are_held_out(
+    tiny_folder: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model", str(tiny_folder), "--data", str(scenes), "--steps", "1", "--device", "cpu", "--json"]
+    assert run(["evaluate", "fidelity", *options]) == 0
+
+    figures = json.loads(capsys.readouterr().out)
+    assert list(figures) == ["kid", "kid_real"] and all(figure["n"] == 2 for figure in figures.values())
+    assert figures["kid"]["value"] > figures["kid_real"]["value"]  # random weights against landscapes

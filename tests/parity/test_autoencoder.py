@@ -9,55 +9,10 @@ import torch
 from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 
+from undiffuse.checkpoints.keys.autoencoder import autoencoder_names
 from undiffuse.core.random import normal
-from undiffuse.networks.autoencoder import Autoencoder, ConvolutionalAutoencoder, Decoder, Downsample, Encoder, Upsample
-from undiffuse.networks.blocks import ResidualBlock
+from undiffuse.networks.autoencoder import Autoencoder, ConvolutionalAutoencoder
 from undiffuse.networks.quantizer import VQAutoencoder
-
-INSIDE = {"skip": "conv_shortcut", "query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out.0"}
-ENDS = {"first": "conv_in", "norm": "conv_norm_out", "last": "conv_out"}
-
-
-def named_steps(steps: nn.Sequential) -> list[str]:
-    """Their names for the steps of one of our levels, or of our middle."""
-    names, residuals, attentions = [], 0, 0
-    for step in steps:
-        if isinstance(step, ResidualBlock):
-            names.append(f"resnets.{residuals}")
-            residuals += 1
-        elif isinstance(step, Downsample | Upsample):
-            names.append("downsamplers.0" if isinstance(step, Downsample) else "upsamplers.0")
-        else:
-            names.append(f"attentions.{attentions}")
-            attentions += 1
-    return names
-
-
-def their_names(net: ConvolutionalAutoencoder) -> dict[str, str]:
-    """Their tensor names by ours."""
-    prefixes = {"to_moments": "quant_conv", "from_latent": "post_quant_conv"}
-    for half, blocks in (("encoder", "down_blocks"), ("decoder", "up_blocks")):
-        module = net.get_submodule(half)
-        assert isinstance(module, Encoder | Decoder)
-        prefixes |= {f"{half}.{ours}": f"{half}.{theirs}" for ours, theirs in ENDS.items()}
-        stacks = {f"{half}.middle": (f"{half}.mid_block", module.middle)}
-        stacks |= {f"{half}.levels.{i}": (f"{half}.{blocks}.{i}", level) for i, level in enumerate(module.levels)}
-        for ours, (theirs, steps) in stacks.items():
-            assert isinstance(steps, nn.Sequential)
-            prefixes |= {f"{ours}.{i}": f"{theirs}.{name}" for i, name in enumerate(named_steps(steps))}
-    names = {}
-    for name in net.state_dict():
-        if name == "quantizer.codes":
-            names[name] = "quantize.embedding.weight"
-            continue
-        prefix = max((p for p in prefixes if name.startswith(p + ".")), key=len)
-        *part, kind = name.removeprefix(prefix + ".").split(".")
-        inside = [INSIDE.get(p, p) for p in part]
-        if "attentions" in prefixes[prefix]:
-            inside = ["group_norm" if p == "norm" else p for p in inside]
-        names[name] = ".".join([prefixes[prefix], *inside, kind])
-    return names
-
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "as in Stable Diffusion": ({}, {}),
@@ -82,13 +37,15 @@ def nets(request: pytest.FixtureRequest) -> tuple[Autoencoder, AutoencoderKL]:
         for name, weight in oracle.named_parameters():
             weight.add_(normal(weight.shape, "autoencoder", name) * 0.1)
     ours = Autoencoder(latent_channels=4, widths=(32, 64), **options).eval()
-    take_over(ours, oracle)
+    take_over(ours, oracle, **options)
     return ours, oracle
 
 
-def take_over(ours: ConvolutionalAutoencoder, oracle: nn.Module) -> None:
+def take_over(ours: ConvolutionalAutoencoder, oracle: nn.Module, **options: Any) -> None:
     """Give our net the numbers of the oracle, every one of them."""
-    state, names = oracle.state_dict(), their_names(ours)
+    state = oracle.state_dict()
+    sizes = {"widths": (32, 64), "blocks": 2, "attention_levels": (), "mid_attention": True, **options}
+    names = autoencoder_names(ours.state_dict(), sizes, "diffusers")
     assert sorted(names.values()) == sorted(state)
     shapes = {name: weight.shape for name, weight in ours.state_dict().items()}
     ours.load_state_dict({name: state[names[name]].view(shape) for name, shape in shapes.items()})  # linear maps as 1x1 kernels

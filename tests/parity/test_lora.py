@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +15,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from undiffuse.checkpoints.keys.clip import from_huggingface
+from undiffuse.checkpoints.keys.unet import unet_names
 from undiffuse.checkpoints.lora_files import read_lora, save_lora
-from undiffuse.checkpoints.lora_names import names_of
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.random import normal
+from undiffuse.model.adapters import Lora
 from undiffuse.networks.added import Added
+from undiffuse.networks.lora import LowRank
+from undiffuse.networks.text.clip import CLIPTextEncoder
 from undiffuse.networks.unet import UNet
 
 TOKENS = 24
 X, T = normal((2, 4, 8, 8), "lora", "x"), torch.tensor([3.0, 981.0])
 WORDS, POOLED = normal((2, 5, TOKENS), "lora", "words"), normal((2, 16), "lora", "pooled")
 IDS = torch.tensor([[512, 640, 0, 7, 1024, 1024]] * 2)
-NORMS = (
-    (r"^norm\.", "conv_norm_out."),
-    (r"^middle\.(\d)\.residual", r"mid_block.resnets.\1"),
-    (r"^middle\.0\.transformer", "mid_block.attentions.0"),
-    (r"^(down|up)\.(\d)\.stages\.(\d)\.residual", r"\1_blocks.\2.resnets.\3"),
-    (r"^(down|up)\.(\d)\.stages\.(\d)\.transformer", r"\1_blocks.\2.attentions.\3"),
-    (r"\.blocks", ".transformer_blocks"),
-    (r"\.norm_self", ".norm1"),
-    (r"\.norm_cross", ".norm2"),
-    (r"\.norm_feed", ".norm3"),
-)
 SD1: dict[str, Any] = {
     "ours": {"widths": (64, 128), "depths": (1, 0), "heads": 8},
     "theirs": {
@@ -72,19 +64,9 @@ def pair(case: dict[str, Any]) -> tuple[UNet, UNet2DConditionModel]:
             noise = normal(weight.shape, "lora", name) * 0.1
             weight.copy_(1 + noise if "norm" in name and name.endswith("weight") else noise)
     ours = UNet(in_channels=4, out_channels=4, context_width=TOKENS, **case["ours"]).eval()
-    layers = {place.path: name for place, name in names_of({"unet": ours}).diffusers.items()}
-    state = oracle.state_dict()
-    ours.load_state_dict({name: state[theirs(name, layers)] for name in ours.state_dict()})
+    names = unet_names(ours.state_dict(), {"blocks": 2, "mid_depth": None, **case["ours"]}, "diffusers")
+    ours.load_state_dict({name: oracle.state_dict()[theirs] for name, theirs in names.items()})
     return ours, oracle
-
-
-def theirs(name: str, layers: dict[str, str]) -> str:
-    path, _, kind = name.rpartition(".")
-    if path in layers:
-        return f"{layers[path]}.{kind}"
-    for ours, other in NORMS:
-        name = re.sub(ours, other, name)
-    return name
 
 
 def lora_on(oracle: UNet2DConditionModel, targets: list[str], alpha: int = 3, **options: Any) -> LoraConfig:
@@ -219,62 +201,34 @@ def test_folders_of_peft_equal_the_oracle(options: dict[str, Any], tmp_path: Pat
     assert far(predicted(ours), expected(oracle)) <= 1e-5
 
 
-class Attend(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.to_query, self.to_key, self.to_value, self.to_out = (nn.Linear(width, width) for _ in range(4))
-
-
-class Feed(nn.Module):
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.widen, self.narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
-
-
-class ClipLayer(nn.Module):
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.attend, self.feed = Attend(width), Feed(width, hidden)
-
-
-def layers_of_clip(width: int) -> nn.Module:
-    """The layers of a text encoder, under our names."""
-    net = nn.Module()
-    net.layers = nn.ModuleList(ClipLayer(width, 3 * width) for _ in range(2))
-    return net
-
-
-def clip(width: int) -> CLIPTextModel:
+def clip_pair(width: int) -> tuple[CLIPTextEncoder, CLIPTextModel]:
     sizes = {"vocab_size": 20, "hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": 2}
-    return CLIPTextModel(CLIPTextConfig(**sizes, num_attention_heads=2, bos_token_id=1, eos_token_id=2))
-
-
-CLIP_LAYERS = {
-    "self_attn.q_proj": "attend.to_query",
-    "self_attn.k_proj": "attend.to_key",
-    "self_attn.v_proj": "attend.to_value",
-    "self_attn.out_proj": "attend.to_out",
-    "mlp.fc1": "feed.widen",
-    "mlp.fc2": "feed.narrow",
-}
+    oracle = CLIPTextModel(CLIPTextConfig(**sizes, num_attention_heads=2, bos_token_id=1, eos_token_id=2)).eval()
+    with torch.no_grad():
+        for name, weight in oracle.named_parameters():
+            weight.add_(normal(weight.shape, "lora", name) * 0.2)
+    ours = CLIPTextEncoder(vocabulary=20, width=width, layers=2, heads=2, hidden=3 * width).eval()
+    ours.load_state_dict(from_huggingface(oracle.state_dict()))
+    return ours, oracle
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT asks transformers for it
 @pytest.mark.parametrize("form", ["diffusers", "kohya", "PEFT"])
-def test_changes_of_both_text_encoders_are_those_of_peft(form: str, tmp_path: Path) -> None:
-    encoders = {"text_encoder": clip(8), "text_encoder_2": clip(12)}
-    nets = {"text_encoder": layers_of_clip(8), "text_encoder_2": layers_of_clip(12)}
+@torch.no_grad()
+def test_text_encoders_equal_the_oracle(form: str, tmp_path: Path) -> None:
+    pairs = {"text_encoder": clip_pair(8), "text_encoder_2": clip_pair(12)}
     if form == "PEFT":
-        del encoders["text_encoder_2"], nets["text_encoder_2"]
+        del pairs["text_encoder_2"]  # its files are for one net
     states, settings = {}, {}
-    for number, (name, encoder) in enumerate(encoders.items()):
+    for number, (name, (_, oracle)) in enumerate(pairs.items()):
         targets = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
         config = LoraConfig(r=2 + number, lora_alpha=3, target_modules=targets, init_lora_weights=False)
         if form == "PEFT":
-            get_peft_model(encoder, config).save_pretrained(tmp_path)
+            get_peft_model(oracle, config).save_pretrained(tmp_path)
             continue
-        encoder.add_adapter(config)
-        states[name], settings[name] = get_peft_model_state_dict(encoder, adapter_name="default"), config.to_dict()
+        oracle.add_adapter(config)
+        states[name], settings[name] = get_peft_model_state_dict(oracle, adapter_name="default"), config.to_dict()
+    file = tmp_path / ("adapter_model.safetensors" if form == "PEFT" else "pytorch_lora_weights.safetensors")
     if form == "diffusers":
         StableDiffusionXLPipeline.save_lora_weights(
             tmp_path,
@@ -284,19 +238,33 @@ def test_changes_of_both_text_encoders_are_those_of_peft(form: str, tmp_path: Pa
             text_encoder_2_lora_adapter_metadata=settings["text_encoder_2"],
         )
     elif form == "kohya":
-        write_kohya(states, tmp_path / "pytorch_lora_weights.safetensors")
-    file = "adapter_model.safetensors" if form == "PEFT" else "pytorch_lora_weights.safetensors"
-    terms = read_lora(tmp_path / file, nets).terms
-    assert {name: len(inside) for name, inside in terms.items()} == dict.fromkeys(nets, 12)
-    for name, encoder in encoders.items():
-        modules = dict(encoder.named_modules())
-        for index in range(2):
-            for their, our in CLIP_LAYERS.items():
-                layer = modules[f"encoder.layers.{index}.{their}"]
-                path = f"layers.{index}.{our}"
-                weight = nets[name].get_submodule(path).weight
-                expected = layer.get_delta_weight("default")  # type: ignore[operator]
-                assert torch.allclose(terms[name][path].change(weight), expected, atol=1e-6)  # type: ignore[arg-type]
+        write_kohya(states, file)
+    terms = read_lora(file, {name: ours for name, (ours, _) in pairs.items()}).terms
+    ids = torch.tensor([[1, 7, 19, 4, 2]])
+    for name, (ours, oracle) in pairs.items():
+        plain, expected = ours(ids).tokens, oracle(ids).last_hidden_state
+        Added(ours).attach("a", terms[name])
+        assert far(plain, expected) > 1e-2
+        assert far(ours(ids).tokens, expected) <= 1e-5
+
+
+def test_diffusers_reads_what_we_write_for_text_encoders(tmp_path: Path) -> None:
+    (ours, oracle), (_, fresh) = clip_pair(8), clip_pair(8)
+    fresh.load_state_dict(oracle.state_dict())
+    layers = dict(ours.named_modules())
+    terms = {}
+    for number, path in enumerate(["layers.0.attend.to_query", "layers.1.feed.widen", "layers.1.attend.to_out"]):
+        out, inner = layers[path].weight.shape  # type: ignore[union-attr]
+        terms[path] = LowRank(normal((2, inner), "lora", path), normal((out, 2), "lora", path, "up"), 1.0 + number)
+    nets = {"text_encoder": ours}
+    save_lora(Lora("a", {"text_encoder": terms}), tmp_path / "a.safetensors", nets, "diffusers")
+    Added(ours).attach("a", terms)
+    options = {"weight_name": "a.safetensors", "return_lora_metadata": True}
+    read, alphas, settings = StableDiffusionPipeline.lora_state_dict(str(tmp_path), **options)
+    StableDiffusionPipeline.load_lora_into_text_encoder(read, alphas, fresh, prefix="text_encoder", metadata=settings)
+    ids = torch.tensor([[1, 7, 19, 4, 2]])
+    with torch.no_grad():
+        assert far(ours(ids).tokens, fresh(ids).last_hidden_state) <= 1e-5
 
 
 def write_kohya(states: dict[str, dict[str, Tensor]], path: Path) -> None:

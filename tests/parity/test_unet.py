@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -10,43 +9,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from undiffuse.checkpoints.keys.unet import unet_names
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.random import normal
 from undiffuse.networks.embeddings import sinusoid
 from undiffuse.networks.unet import UNet
-
-# Our names to theirs, applied in this order.
-RENAMED = (
-    (r"^embed_time\.mlp\.0", "time_embedding.linear_1"),
-    (r"^embed_time\.mlp\.2", "time_embedding.linear_2"),
-    (r"^embed_vector\.0", "add_embedding.linear_1"),
-    (r"^embed_vector\.2", "add_embedding.linear_2"),
-    (r"^first\.", "conv_in."),
-    (r"^norm\.", "conv_norm_out."),
-    (r"^last\.", "conv_out."),
-    (r"^middle\.(\d)\.residual", r"mid_block.resnets.\1"),
-    (r"^middle\.0\.transformer", "mid_block.attentions.0"),
-    (r"^(down|up)\.(\d)\.stages\.(\d)\.residual", r"\1_blocks.\2.resnets.\3"),
-    (r"^(down|up)\.(\d)\.stages\.(\d)\.transformer", r"\1_blocks.\2.attentions.\3"),
-    (r"^down\.(\d)\.resample", r"down_blocks.\1.downsamplers.0.conv"),
-    (r"^up\.(\d)\.resample", r"up_blocks.\1.upsamplers.0"),
-    (r"\.embedding\.", ".time_emb_proj."),
-    (r"\.skip\.", ".conv_shortcut."),
-    (r"(attentions\.\d)\.into", r"\1.proj_in"),
-    (r"(attentions\.\d)\.out\.", r"\1.proj_out."),
-    (r"(attentions\.\d)\.blocks", r"\1.transformer_blocks"),
-    (r"\.norm_self", ".norm1"),
-    (r"\.norm_cross", ".norm2"),
-    (r"\.norm_feed", ".norm3"),
-    (r"\.attend_self", ".attn1"),
-    (r"\.attend_cross", ".attn2"),
-    (r"\.to_query", ".to_q"),
-    (r"\.to_key", ".to_k"),
-    (r"\.to_value", ".to_v"),
-    (r"\.to_out", ".to_out.0"),
-    (r"\.feed\.widen", ".ff.net.0.proj"),
-    (r"\.feed\.narrow", ".ff.net.2"),
-)
 
 TOKENS, POOLED, NUMBERS = 24, 16, 8  # features of a token, of the pooled text, and of each of XL's six numbers
 SD1: dict[str, Any] = {
@@ -76,12 +43,6 @@ XL: dict[str, Any] = {
 }
 
 
-def rename(name: str) -> str:
-    for ours, theirs in RENAMED:
-        name = re.sub(ours, theirs, name)
-    return name
-
-
 def pair(case: dict[str, Any], channels: int = 4, **more: Any) -> tuple[UNet, UNet2DConditionModel]:
     """The oracle with random numbers in every tensor, and our net with the same."""
     oracle = UNet2DConditionModel(
@@ -91,8 +52,9 @@ def pair(case: dict[str, Any], channels: int = 4, **more: Any) -> tuple[UNet, UN
         for name, weight in oracle.named_parameters():
             weight.add_(normal(weight.shape, "unet", name) * 0.1)
     ours = UNet(in_channels=4, out_channels=4, context_width=TOKENS, **case["ours"], **more).eval()
-    names = {rename(name): name for name in ours.state_dict()}
-    ours.load_state_dict({names[name]: weight for name, weight in oracle.state_dict().items()})
+    state, names = oracle.state_dict(), unet_names(ours.state_dict(), {"blocks": 2, **case["ours"]}, "diffusers")
+    assert sorted(names.values()) == sorted(state)
+    ours.load_state_dict({name: state[theirs] for name, theirs in names.items()})
     return ours, oracle
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from undiffuse.checkpoints.lora_names import TEXT_PREFIX
 from undiffuse.core.errors import CheckpointError, explain
 
 HEADER = "lora_adapter_metadata"  # of diffusers: JSON whose keys are NET.SETTING
 BESIDE = "adapter_config.json"  # of PEFT, for a net alone
-PREFIX = "text_model."  # newer text encoders of transformers do without it
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,14 @@ class Alphas:
 
 
 def header_of(layers: Mapping[str, Sequence[tuple[str, int, float | None, bool]]]) -> dict[str, str]:
-    """The header that tells diffusers the alphas: by net, for every layer its name, rank, alpha and whether it is DoRA."""
+    """The header that tells diffusers the alphas: by net, for every layer its name, rank, alpha and whether it is DoRA.
+
+    Newer text encoders of transformers are without `text_model.`, and PEFT takes the end of a name for the whole.
+    """
     told: dict[str, Any] = {}
     for net, rows in layers.items():
-        ranks = {name.removeprefix(PREFIX): rank for name, rank, _, _ in rows}
-        alphas = {name.removeprefix(PREFIX): float(rank if alpha is None else alpha) for name, rank, alpha, _ in rows}
+        ranks = {name.removeprefix(TEXT_PREFIX): rank for name, rank, _, _ in rows}
+        alphas = {name.removeprefix(TEXT_PREFIX): float(rank if alpha is None else alpha) for name, rank, alpha, _ in rows}
         rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
         told |= {
             f"{net}.r": rank,

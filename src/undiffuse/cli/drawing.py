@@ -66,7 +66,7 @@ def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Consol
         raise nothing_named()
     draw.model.conditioner.require(order.needs)
     remarks = _remarks(draw, requests, console)
-    images, found = _draw(draw, requests, origin, out, console)
+    images, found = _draw(draw, requests, origin, out, console, keep=grid or order.again is not None)
     found |= {"remarks": remarks, "model": draw.origin.model, "device": draw.origin.device, "precision": draw.origin.precision}
     if grid:
         found["sheet"] = _write_sheet(images, out, console)
@@ -229,9 +229,12 @@ def _remarks(draw: Generator, requests: list[Request], console: Console) -> list
 
 
 def _draw(
-    draw: Generator, requests: list[Request], origin: Origin | None, out: Path, console: Console
+    draw: Generator, requests: list[Request], origin: Origin | None, out: Path, console: Console, keep: bool
 ) -> tuple[list[Image], dict[str, Any]]:
-    """Draw, and write every picture as soon as it is finished; the pictures, and what `--json` tells of them."""
+    """Draw, and write every picture as soon as it is finished.
+
+    Returns the pictures if they are to be kept, and what `--json` tells of them.
+    """
     from undiffuse.generation.again import copies
     from undiffuse.generation.output import write_picture
     from undiffuse.generation.request import PICTURES
@@ -243,15 +246,16 @@ def _draw(
     images: list[Image] = []
     seconds = 0.0
     with console.progress("drawing") as bar:
-        for step in draw.stream(*requests):
+        for step in draw.stream(*requests, keep=False):
             bar(step.index + 1, step.steps)
             for image, one in list(zip(step.images, step.pictures, strict=False))[wanted]:
                 path = write_picture(image, out, str(one.seed))
                 console.say(str(path))
                 told.append({"path": str(path), **one.model_dump(mode="json", exclude=set(PICTURES))})
-                images.append(image)
+                if keep:
+                    images.append(image)
             seconds = sum(result.seconds for result in step.results)
-    console.remark(f"{len(images)} pictures in {seconds:.1f} s" if len(images) > 1 else f"{seconds:.1f} s")
+    console.remark(f"{len(told)} pictures in {seconds:.1f} s" if len(told) > 1 else f"{seconds:.1f} s")
     return images, {"pictures": told, "seconds": seconds}
 
 

@@ -190,6 +190,54 @@ def contexts(
         console.say(f"{sheet}: from the top, {', '.join(shown)}; of each what was given, what was drawn, and the originals")
 
 
+@app.command()
+def fidelity(
+    model: Model = None,
+    data: Data = EMOJI,
+    count: Annotated[int, typer.Option(help="Pictures to draw, at most as many as are held out.", min=2)] = 500,
+    steps: Annotated[int, typer.Option(help="1 to 1000.")] = 20,
+    guidance: Annotated[float | None, typer.Option(help="Strength of what is said; 1 is off.")] = None,
+    seed: Seed = 0,
+    batch: Batch = 8,
+    device: Device = None,
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Do its drawings look like the pictures of a data set, as a whole?
+
+    Asks for what the captions of held-out pictures say, or their labels.
+    """
+    from undiffuse.checkpoints.api import load_model
+    from undiffuse.conditioners.labels import LabelConditioner
+    from undiffuse.evaluation.features import load_extractor
+    from undiffuse.evaluation.fidelity import evaluate_fidelity
+    from undiffuse.generation.generator import Generator
+    from undiffuse.generation.request import Request
+
+    console = Console(json)
+    base = Request(steps=steps, seed=0, **({} if guidance is None else {"guidance": guidance}))
+    dataset = _open(data, "all")
+    draw = Generator(load_model(model), device=device, precision=precision, batch=batch, tell=console.remark)
+    conditioner = draw.model.conditioner
+    classes = next((part.classes for part in conditioner.parts if isinstance(part, LabelConditioner)), ())
+    skipped: list[Problem] = []
+    with console.progress("evaluating") as bar:
+        report = evaluate_fidelity(
+            dataset,
+            lambda asked: _drawn(draw, [base.replace(**said) for said in asked]),
+            load_extractor(draw.device),
+            fields=conditioner.fields,
+            classes=classes,
+            size=draw.model.spec.size,
+            count=count,
+            seed=seed,
+            batch=batch,
+            progress=bar,
+            skip=skipped.append,
+        )
+    _tell(report, [*dataset.problems, *dict.fromkeys(skipped)], console)
+
+
 def _drawn(draw: Generator, requests: Sequence[Request]) -> Tensor:
     """One picture for each request, (B, 3, H, W) in [-1, 1]."""
     import torch

@@ -24,11 +24,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from undiffuse.core.conditioning import Conditioning
+from undiffuse.core.random import BatchNoise
 from undiffuse.core.spec import Spec
 from undiffuse.data.records import Example
 from undiffuse.networks.text.learned import LearnedWord
 
 Fields = Mapping[str, Any]
+Batched = Mapping[str, Tensor]
+"""Readings by name, of a whole batch: (B, ...) each."""
 Size = tuple[int, int]
 """Height and width of a latent."""
 
@@ -87,7 +90,7 @@ class PartSpec(Spec, ABC):
         """
         return self
 
-    def going_on(self, asked: Self) -> Self:
+    def going_on(self, asked: PartSpec) -> Self:
         """The spec with which training goes on when a recipe asks for this: sizes stay, `drop` is the recipe's."""
         return self.model_copy(update={"drop": asked.drop})
 
@@ -144,9 +147,22 @@ class ConditionerPart(nn.Module, ABC):
         """
         return [{name: row[name] for name in self.readings if row.get(name) is not None} for row in given]
 
-    def vary(self, row: Fields, rng: np.random.Generator) -> Fields:
-        """The readings of one training step; the same at every step by default."""
-        return row
+    def vary(self, readings: Batched, noise: BatchNoise) -> Batched:
+        """The readings (B, ...) of one training step; the same at every step by default."""
+        return readings
+
+    def embed(self, readings: Batched, there: Tensor, size: Size) -> Conditioning:
+        """What `forward` gives for a batch that is stacked already, as training has it: tensors where the nets are.
+
+        By default rows are taken apart for `forward`. A part that does it in one go trains faster on a GPU.
+
+        Args:
+            readings: by name, (B, ...) each.
+            there: (B,), which rows count; the others get the null.
+            size: height and width of the latent.
+        """
+        said = there.tolist()
+        return self([{name: v[row] for name, v in readings.items()} if said[row] else {} for row in range(len(said))], size)
 
     def text_encoders(self) -> Sequence[nn.Module]:
         """The text encoders that LoRAs and learned words know, in their order; none by default."""

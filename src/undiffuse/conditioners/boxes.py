@@ -11,7 +11,7 @@ from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
+from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import DataError, SpecError, explain
 from undiffuse.data.records import Example
@@ -83,12 +83,18 @@ class BoxesConditioner(ConditionerPart):
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
         """Tokens (B, 1 + most, D) and their mask (B, 1 + most)."""
         sides = torch.stack([_filled(row.get("boxes"), (self.most, SIDES), 0.0) for row in rows]).to(self.device)
-        labels = torch.stack([_filled(row.get("box_labels"), (self.most,), NONE) for row in rows]).to(self.device).long()
-        there = labels != NONE  # (B, most)
+        labels = torch.stack([_filled(row.get("box_labels"), (self.most,), NONE) for row in rows]).to(self.device)
+        said = torch.ones(len(rows), dtype=torch.bool, device=self.device)
+        return self.embed({"boxes": sides, "box_labels": labels}, said, size or (1, 1))
+
+    def embed(self, readings: Batched, there: Tensor, size: Size) -> Conditioning:
+        """The same for sides (B, most, 4) and rows of labels (B, most)."""
+        sides, labels = readings["boxes"].float(), torch.where(there[:, None], readings["box_labels"].long(), NONE)
+        told = labels != NONE  # (B, most)
         waves = sinusoid(sides.flatten() * SIDE_STEPS, SIDE_WIDTH).view(*sides.shape[:2], -1)  # (B, most, 4 * 32)
         mixed = self.mix(torch.cat([self.table(labels.clamp_min(0)), waves.to(self.first.dtype)], dim=2))  # (B, most, D)
-        tokens = torch.cat([self.first.expand(len(rows), 1, -1), mixed * there[..., None]], dim=1)
-        return Conditioning(tokens=tokens, token_mask=torch.cat([torch.ones_like(there[:, :1]), there], dim=1))
+        tokens = torch.cat([self.first.expand(len(told), 1, -1), mixed * told[..., None]], dim=1)
+        return Conditioning(tokens=tokens, token_mask=torch.cat([torch.ones_like(told[:, :1]), told], dim=1))
 
     def show(self, example: Example, rng: np.random.Generator) -> dict[str, Any]:
         """The boxes of the example; those with a label that the model does not know are left out, as unknown classes are."""

@@ -9,9 +9,9 @@ from typing import Annotated, Literal, Self
 import torch
 from pydantic import Field
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
-from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Size, Surroundings
+from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Size, Surroundings
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 
@@ -85,7 +85,14 @@ class LabelConditioner(ConditionerPart):
             SpecError: for a label that is not among the classes.
         """
         indices = [self.index(row.get("label")) for row in rows]
-        learned = self.table(torch.tensor(indices, dtype=torch.long, device=self.device))  # (B, D)
+        return self._looked_up(torch.tensor(indices, dtype=torch.long, device=self.device))
+
+    def embed(self, readings: Batched, there: Tensor, size: Size) -> Conditioning:
+        """The same for rows of the table (B,)."""
+        return self._looked_up(torch.where(there, readings["label"], len(self.classes)))
+
+    def _looked_up(self, indices: Tensor) -> Conditioning:
+        learned = self.table(indices)  # (B, D)
         return Conditioning(vector=learned) if self.route == "vector" else Conditioning(tokens=learned[:, None])
 
     def index(self, label: str | None) -> int:

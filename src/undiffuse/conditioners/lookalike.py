@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
-from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
+from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
 from undiffuse.core.conditioning import Conditioning
+from undiffuse.core.errors import SpecError, explain
 from undiffuse.data.records import Example
 
 
@@ -66,18 +67,30 @@ class LookalikeConditioner(ConditionerPart):
         said = [row.get("like") for row in rows]
         empty = torch.zeros(self.project.in_features)
         features = torch.stack([empty if value is None else torch.as_tensor(value).float() for value in said])
-        unit = F.normalize(features, dim=1) * self.project.in_features**0.5  # (B, F)
         there = torch.tensor([value is not None for value in said], device=self.device)
-        projected = self.project(unit.to(self.device, self.project.weight.dtype))
-        learned = torch.where(there[:, None], projected, self.nothing)  # (B, count * D)
+        return self.embed({"like": features.to(self.device)}, there, size or (1, 1))
+
+    def embed(self, readings: Batched, there: Tensor, size: Size) -> Conditioning:
+        """The same for features (B, F)."""
+        unit = F.normalize(readings["like"].float(), dim=1) * self.project.in_features**0.5  # (B, F)
+        learned = torch.where(there[:, None], self.project(unit.to(self.project.weight.dtype)), self.nothing)  # (B, count * D)
         if self.count is None:
             return Conditioning(vector=learned)
-        return Conditioning(tokens=learned.view(len(rows), self.count, self.width))
+        return Conditioning(tokens=learned.view(len(there), self.count, self.width))
 
     def show(self, example: Example, rng: np.random.Generator) -> dict[str, Any]:
         """The picture itself."""
         return {"like": example.pixels}
 
     def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
-        """The picture's features (F,)."""
-        return [{} if row.get("like") is None else {"like": sight.describe(row["like"][None])[0].cpu()} for row in given]
+        """The picture's features (F,).
+
+        Raises:
+            SpecError: when the classifier gives another number of features than the part was made for.
+        """
+        shown = [None if row.get("like") is None else sight.describe(row["like"][None])[0].cpu() for row in given]
+        wrong = next((len(seen) for seen in shown if seen is not None and len(seen) != self.project.in_features), None)
+        if wrong is not None:
+            given_features = f"features = {self.project.in_features} of a conditioner of kind 'lookalike'"
+            raise SpecError(explain(given_features, f"the classifier gives {wrong}", "leave it out"))
+        return [{} if seen is None else {"like": seen} for seen in shown]

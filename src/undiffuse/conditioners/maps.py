@@ -11,7 +11,7 @@ from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
+from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import DataError, SpecError, explain
 from undiffuse.data.records import Example
@@ -82,18 +82,27 @@ class MapConditioner(ConditionerPart):
         side = tuple(value // self.factor for value in known[0].shape) if known else size
         given = iter(known)
         empty = torch.zeros(len(self.classes) + 1, *side)  # type: ignore[misc]
-        shares = torch.stack([empty if value is None else self._shares(next(given)) for value in maps]).to(self.device)
+        shares = torch.stack([empty if value is None else self._shares(next(given)[None])[0] for value in maps])
+        return self._projected(shares.to(self.device))
+
+    def embed(self, readings: Batched, there: Tensor, size: Size) -> Conditioning:
+        """The same for class indices (B, H, W)."""
+        return self._projected(self._shares(readings["layout"].long()) * there[:, None, None, None])
+
+    def _projected(self, shares: Tensor) -> Conditioning:
         return Conditioning(spatial=shares if self.project is None else self.project(shares.to(self.project.weight.dtype)))
 
     def _shares(self, indices: Tensor) -> Tensor:
-        """Shares (K + 1, h, w) of class indices (H, W)."""
+        """Shares (B, K + 1, h, w) of class indices (B, H, W)."""
         count, unsaid = len(self.classes) + 1, len(self.classes)
-        rows, columns = (torch.arange(side) // self.factor for side in indices.shape)
-        height, width = int(rows[-1]) + 1, int(columns[-1]) + 1
-        known = torch.where((indices >= 0) & (indices < unsaid), indices, unsaid)  # (H, W)
-        pixels = torch.bincount(((rows[:, None] * width + columns) * count + known).flatten(), minlength=height * width * count)
-        shares = pixels.view(height, width, count).permute(2, 0, 1) / self.factor**2  # (K + 1, h, w)
-        shares[unsaid] = 1  # a map was given
+        here = indices.device
+        rows, columns = (torch.arange(side, device=here) // self.factor for side in indices.shape[1:])
+        height, width = (-(-side // self.factor) for side in indices.shape[1:])
+        cells = (torch.arange(len(indices), device=here)[:, None, None] * height + rows[:, None]) * width + columns  # (B, H, W)
+        known = torch.where((indices >= 0) & (indices < unsaid), indices, unsaid)  # (B, H, W)
+        pixels = torch.bincount((cells * count + known).flatten(), minlength=len(indices) * height * width * count)
+        shares = pixels.view(-1, height, width, count).permute(0, 3, 1, 2) / self.factor**2  # (B, K + 1, h, w)
+        shares[:, unsaid] = 1  # a map was given
         return shares
 
     def show(self, example: Example, rng: np.random.Generator) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
+from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
 from undiffuse.conditioners.spatial import stack_maps
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
@@ -70,6 +70,12 @@ class MaskConditioner(ConditionerPart):
         holes = stack_maps([row.get("hole") for row in rows], (1,), size, self.device, empty=1.0)
         around = stack_maps([row.get("around") for row in rows], (self.channels,), size, self.device)
         return Conditioning(spatial=torch.cat([holes, around], dim=1))
+
+    def embed(self, readings: Batched, there: Tensor, size: Size) -> Conditioning:
+        """The same for holes (B, 1, h, w) and latents (B, C, h, w)."""
+        said = there[:, None, None, None]
+        hole, around = torch.where(said, readings["hole"].float(), 1.0), readings["around"].float() * said
+        return Conditioning(spatial=torch.cat([hole, around], dim=1))
 
     def show(self, example: Example, rng: np.random.Generator) -> dict[str, Any]:
         """The picture with a mask of one of the shapes."""

@@ -16,10 +16,11 @@ from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
+from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
 from undiffuse.conditioners.spatial import stack_maps
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
+from undiffuse.core.random import BatchNoise
 from undiffuse.data.records import Example
 from undiffuse.networks.embeddings import sinusoid
 
@@ -76,17 +77,24 @@ class SmallConditioner(ConditionerPart):
 
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
         """The map (B, 3 r^2 + 1, h, w) and the vector (B, 32)."""
-        folded = [None if row.get("small") is None else self._folded(torch.as_tensor(row["small"]).float()) for row in rows]
+        folded = [None if row.get("small") is None else self._folded(torch.as_tensor(row["small"])[None])[0] for row in rows]
         spatial = stack_maps(folded, (self.spatial_channels,), size, self.device)
         levels = torch.tensor([float(row.get(NOISE) or 0.0) for row in rows], device=self.device)
         return Conditioning(vector=sinusoid(levels * LEVEL_STEPS, LEVEL_WIDTH), spatial=spatial)
 
+    def embed(self, readings: Batched, there: Tensor, size: Size) -> Conditioning:
+        """The same for small pictures (B, 3, H/s, W/s) with their noise levels (B,), if they carry noise."""
+        levels = readings[NOISE] * there if NOISE in readings else torch.zeros(len(there), device=self.device)
+        spatial = self._folded(readings["small"]) * there[:, None, None, None]
+        return Conditioning(vector=sinusoid(levels * LEVEL_STEPS, LEVEL_WIDTH), spatial=spatial)
+
     def _folded(self, small: Tensor) -> Tensor:
-        """(3, H/s, W/s) to (3 r^2 + 1, h, w)."""
+        """(B, 3, H/s, W/s) to (B, 3 r^2 + 1, h, w)."""
+        small = small.float()
         if self.scale > self.factor:
-            small = F.interpolate(small[None], scale_factor=self.scale / self.factor, mode="bicubic", antialias=True)[0]
+            small = F.interpolate(small, scale_factor=self.scale / self.factor, mode="bicubic", antialias=True)
         folded = F.pixel_unshuffle(small, self.ratio)
-        return torch.cat([folded, torch.ones_like(folded[:1])])
+        return torch.cat([folded, torch.ones_like(folded[:, :1])], dim=1)
 
     def show(self, example: Example, rng: np.random.Generator) -> dict[str, Any]:
         """The picture, `scale` times smaller."""
@@ -97,12 +105,12 @@ class SmallConditioner(ConditionerPart):
         size = (sight.size[0] // self.scale, sight.size[1] // self.scale)
         return [{} if row.get("small") is None else {"small": _resized(row["small"], size)} for row in given]
 
-    def vary(self, row: Fields, rng: np.random.Generator) -> Fields:
-        """Noise of a random level, anew at every step."""
-        small = torch.as_tensor(row["small"]).float()
-        level = float(rng.uniform(0, self.most_noise))
-        noise = torch.from_numpy(rng.standard_normal(small.shape, dtype=np.float32))
-        return {**row, "small": small + level * noise, NOISE: level}
+    def vary(self, readings: Batched, noise: BatchNoise) -> Batched:
+        """Noise of a random level for each picture, anew at every step."""
+        small = readings["small"].float()
+        levels = self.most_noise * noise.uniform("level")
+        added = levels[:, None, None, None] * noise.normal("noise", small.shape[1:])
+        return {**readings, "small": small + added, NOISE: levels}
 
 
 def shrink(pixels: Tensor, scale: int) -> Tensor:

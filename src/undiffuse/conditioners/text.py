@@ -52,9 +52,9 @@ class TextSpec(PartSpec):
         """Tokens of the encoder's width, and their mean."""
         return Routes(tokens=self.encoder.width, vector=self.encoder.width if self.pooled else 0)
 
-    def going_on(self, asked: Self) -> Self:
+    def going_on(self, asked: PartSpec) -> Self:
         """Captions may become longer or shorter, for no weight depends on it; the encoder stays."""
-        length = asked.length if "length" in asked.model_fields_set else self.length
+        length = asked.length if isinstance(asked, TextSpec) and "length" in asked.model_fields_set else self.length
         return super().going_on(asked).model_copy(update={"length": length})
 
     def build(self, tokenizer: Tokenizer | None) -> TextConditioner:

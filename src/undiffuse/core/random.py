@@ -26,9 +26,9 @@ def stream_seed(*path: Part) -> int:
     return int.from_bytes(digest.digest(), "big") >> 1
 
 
-def torch_stream(*path: Part) -> torch.Generator:
-    """A CPU generator that stands at the start of the stream of this path."""
-    generator = torch.Generator("cpu")
+def torch_stream(*path: Part, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator, of the CPU unless a device is named, that stands at the start of the stream of this path."""
+    generator = torch.Generator(device)
     generator.manual_seed(stream_seed(*path))
     return generator
 
@@ -38,14 +38,35 @@ def numpy_stream(*path: Part) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(stream_seed(*path)))
 
 
-def normal(shape: Sequence[int], *path: Part) -> torch.Tensor:
-    """Standard normal float32 numbers of this shape from the stream of this path."""
-    return torch.randn(tuple(shape), generator=torch_stream(*path))
+def normal(shape: Sequence[int], *path: Part, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Standard normal float32 numbers of this shape from the stream of this path; another kind of device has other numbers."""
+    return torch.randn(tuple(shape), generator=torch_stream(*path, device=device), device=device)
 
 
 def uniform(shape: Sequence[int], *path: Part) -> torch.Tensor:
     """Uniform float32 numbers in [0, 1) of this shape from the stream of this path."""
     return torch.rand(tuple(shape), generator=torch_stream(*path))
+
+
+class BatchNoise:
+    """Random numbers for some slots of a batch, drawn for all of it, so that it does not matter who computes a slot.
+
+    Large tensors are drawn where they are needed: a GPU has numbers of its own, the same at every run.
+    """
+
+    def __init__(self, device: torch.device, batch: int, slots: range, *path: Part) -> None:
+        self.device = device
+        self.batch = batch
+        self.slots = slice(slots.start, slots.stop)
+        self.path = path
+
+    def normal(self, name: str, shape: Sequence[int]) -> torch.Tensor:
+        """Standard normal numbers (B, *shape) under this name."""
+        return normal((self.batch, *shape), *self.path, name, device=self.device)[self.slots]
+
+    def uniform(self, name: str) -> torch.Tensor:
+        """Numbers (B,) in [0, 1) under this name."""
+        return uniform((self.batch,), *self.path, name)[self.slots].to(self.device)
 
 
 class PictureNoise:

@@ -30,7 +30,7 @@ ROWS_AT_ONCE = 1024  # for the statistics
 class LatentCache:
     """A finished cache: latents (N, variants, C, h, w) in float16 on disk, read as float32.
 
-    `mean` and `std` (C,) are over the whole set; `captions[i][v]` belongs to variant v of picture i, and
+    `array` is the memory map. `mean` and `std` (C,) are over the whole set; `captions[i][v]` belongs to variant v of picture i, and
     `labels[i]` to picture i.
 
     Raises:
@@ -51,14 +51,14 @@ class LatentCache:
         rows = [json.loads(line) for line in lines]
         self.captions: list[list[str]] = [row["captions"] for row in rows]
         self.labels: list[str | None] = [row["label"] for row in rows]
-        self._latents = _open_latents(folder, (manifest["count"], self.variants, *self.shape), "r")
+        self.array: np.ndarray = _open_latents(folder, (manifest["count"], self.variants, *self.shape), "r")
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def latents(self, indices: Sequence[int], variants: Sequence[int]) -> Tensor:
         """Latents (B, C, h, w) in float32, as encoded: not scaled by `mean` and `std`."""
-        return torch.from_numpy(self._latents[list(indices), list(variants)].astype(np.float32))
+        return torch.from_numpy(self.array[list(indices), list(variants)].astype(np.float32))
 
 
 def build_latents(

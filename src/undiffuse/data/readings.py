@@ -25,7 +25,7 @@ THERE, SUFFIX = "there", ".shown"
 
 
 class Readings:
-    """Arrays by name of every rendering of every picture.
+    """Arrays by name of every rendering of every picture: memory maps (N, variants, ...), and where they count (N, variants).
 
     Raises:
         DataError: the folder holds no finished readings.
@@ -37,15 +37,15 @@ class Readings:
             raise DataError(explain(f"{folder} holds no finished readings", f"{MANIFEST} is missing", "build them again"))
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         place = (manifest["count"], manifest["variants"])
-        self._arrays = {name: _open(folder, name, kind, place, "r") for name, kind in manifest["arrays"].items()}
-        self._there = {name: _open(folder, f"{name}.{THERE}", _FLAG, place, "r") for name in manifest["arrays"]}
+        self.arrays = {name: _open(folder, name, kind, place, "r") for name, kind in manifest["arrays"].items()}
+        self.there = {name: _open(folder, f"{name}.{THERE}", _FLAG, place, "r") for name in manifest["arrays"]}
 
     def row(self, index: int, variant: int) -> dict[str, torch.Tensor]:
         """What was shown of this rendering of picture `index`."""
         return {
             name: torch.from_numpy(np.array(array[index, variant]))
-            for name, array in self._arrays.items()
-            if self._there[name][index, variant]
+            for name, array in self.arrays.items()
+            if self.there[name][index, variant]
         }
 
 

@@ -34,16 +34,23 @@ def _rgb(value: Any) -> Any:
 def _mask(value: Any) -> Any:
     """White or opaque where the picture is to be made anew: grey levels, or the alpha channel where that tells anything.
 
-    Arrays of truth values and of 0 and 1 are masks too.
+    Masks of 0 and 1 count too, arrays of truth values, and coloured masks, which hide whatever is not black.
     """
-    if isinstance(value, np.ndarray) and value.size and (value.dtype == np.bool_ or value.max() == 1):
-        value = value.astype(np.uint8) * OPAQUE[1]
+    if isinstance(value, np.ndarray) and value.dtype == np.bool_:
+        value = value.astype(np.uint8)
     value = _opened(value)
     if not isinstance(value, Image.Image):
         return value
     value = ImageOps.exif_transpose(value)
-    alpha = value.getchannel("A") if value.mode in ("RGBA", "LA") else None
-    return value.convert("L") if alpha is None or alpha.getextrema() == OPAQUE else alpha
+    if value.has_transparency_data:
+        alpha = value.convert("RGBA").getchannel("A")
+        if alpha.getextrema() != OPAQUE:
+            return alpha
+    channels = np.asarray(value.convert("RGB"))
+    levels = channels.max(2)
+    if levels.max() == 1 or (channels.min(2) != levels).any():  # 0 and 1, or colours
+        levels = (levels > 0) * np.uint8(OPAQUE[1])
+    return Image.fromarray(levels)
 
 
 def _indices(value: Any) -> Any:

@@ -131,16 +131,21 @@ class Generator:
             results = step.results
         return results
 
-    def stream(self, *requests: Request) -> Iterator[Step]:
+    def stream(self, *requests: Request, keep: bool = True) -> Iterator[Step]:
         """Draw step by step. Stopping is just stopping; the last step holds the results.
+
+        Args:
+            requests: what to draw.
+            keep: whether the results hold all pictures; else whoever wants one takes it from the step that finished it, so
+                that a thousand of them need the memory of a batch.
 
         Raises:
             SpecError, DataError: as calling it does, before anything is drawn.
         """
         settled = [settle(request, self.model) for request in requests]
-        return self._steps(settled, _batches(settled, self.batch))
+        return self._steps(settled, _batches(settled, self.batch), keep)
 
-    def _steps(self, requests: list[Request], batches: list[list[_Place]]) -> Iterator[Step]:
+    def _steps(self, requests: list[Request], batches: list[list[_Place]], keep: bool) -> Iterator[Step]:
         total = sum(len(grid_of(batch[0].request, self.model)) for batch in batches)
         images: list[list[Image.Image]] = [[] for _ in requests]
         seconds = [0.0] * len(requests)
@@ -151,7 +156,7 @@ class Generator:
                 started = time.perf_counter()
                 for step in steps:
                     finished = self._finish(step.x, pictures) if step.index + 1 == step.steps else []
-                    for place, image in zip(batch, finished, strict=False):
+                    for place, image in zip(batch, finished if keep else (), strict=False):
                         images[place.owner].append(image)
                     spent = time.perf_counter() - started
                     for place in batch:

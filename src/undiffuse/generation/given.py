@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from undiffuse.checkpoints.efficientnet import load_efficientnet
+from undiffuse.checkpoints.efficientnet import find_efficientnet, load_efficientnet
 from undiffuse.conditioners.base import Sight
 from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.conditioners.maps import MapConditioner
@@ -71,7 +71,10 @@ def check_readable(request: Request, model: LatentDiffusion) -> None:
     Raises:
         DataError: when a map, a box or another context is of no use to the model.
         SpecError: for a label that it has not learned.
+        DependencyError: when a picture is to be resembled and the weights that see likeness are not installed.
     """
+    if request.like is not None:
+        find_efficientnet()
     size = (request.height or model.spec.size, request.width or model.spec.size)
     channels, factor = model.codec.channels, model.codec.factor
     blind = Sight(

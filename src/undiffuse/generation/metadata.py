@@ -29,11 +29,12 @@ SCHEDULE_TYPES = {
 NEGATIVE = "Negative prompt:"
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 FEWEST_PAIRS = 3
+REPAINT_STEPS = "ddpm"  # what RePaint goes by, whatever solver a request names
 
 
 def parameters_text(request: Request, model_name: str, model_hash: str, given: tuple[Addition, ...] = ()) -> str:
     """The text for the one picture that `request` describes; its size must be known. `given` is what the model wore."""
-    entry, _ = find_solver(request.solver)
+    entry, _ = find_solver(REPAINT_STEPS if request.fill == "repaint" else request.solver)
     pairs: dict[str, Any] = {
         "Steps": request.steps,
         "Sampler": entry.label,
@@ -46,6 +47,8 @@ def parameters_text(request: Request, model_name: str, model_hash: str, given: t
     }
     if request.image is not None:
         pairs["Denoising strength"] = f"{request.strength:g}"
+    if request.fill is not None:
+        pairs["Mask fill"] = request.fill
     if request.label is not None:
         pairs["Label"] = request.label
     if request.eta:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,23 +23,30 @@ FILE = "captions.safetensors"
 
 @dataclass(frozen=True)
 class CaptionCache:
-    """Token states in float16, without their padding, for captions by their text."""
+    """Token states in float16, without their padding, for captions by their number."""
 
     states: Tensor  # (T, D) all tokens of all captions, one after the other
-    starts: dict[str, tuple[int, int]]  # caption -> first token, number of tokens
+    spans: Tensor  # (U, 2) first token and number of tokens of every caption
+    numbers: dict[str, int]  # caption -> its row in `spans`
     length: int
     pooled: bool
 
     def __call__(self, captions: Iterable[str]) -> Conditioning:
         """The conditioning of these captions, as the text conditioner gives it up to float16 rounding."""
-        spans = [self.starts[caption] for caption in captions]
-        tokens = torch.zeros(len(spans), self.length, self.states.shape[1])
-        mask = torch.zeros(len(spans), self.length, dtype=torch.bool)
-        for row, (start, count) in enumerate(spans):
-            tokens[row, :count] = self.states[start : start + count]
-            mask[row, :count] = True
+        return self.gather(torch.tensor([self.numbers[caption] for caption in captions]))
+
+    def gather(self, numbers: Tensor) -> Conditioning:
+        """The conditioning of the captions with these numbers (B,)."""
+        starts, counts = self.spans[numbers.to(self.spans.device)].unbind(1)
+        places = torch.arange(self.length, device=starts.device)
+        mask = places < counts[:, None]  # (B, N)
+        tokens = self.states[(starts[:, None] + places).clamp_max(len(self.states) - 1)].float() * mask[..., None]
         vector = tokens.sum(1) / mask.sum(1, keepdim=True) if self.pooled else None
         return Conditioning(tokens=tokens, token_mask=mask, vector=vector)
+
+    def to(self, device: torch.device) -> CaptionCache:
+        """The same where the nets are."""
+        return replace(self, states=self.states.to(device), spans=self.spans.to(device))
 
 
 def cache_captions(
@@ -60,12 +67,9 @@ def cache_captions(
         kept = _encode(text, unique, progress)
         _write(path, digest, *kept)
     states, counts = kept
-    starts: dict[str, tuple[int, int]] = {}
-    place = 0
-    for caption, count in zip(unique, counts.tolist(), strict=True):
-        starts[caption] = (place, count)
-        place += count
-    return CaptionCache(states, starts, text.length, text.pooled)
+    spans = torch.stack([counts.cumsum(0) - counts, counts], dim=1).long()
+    numbers = {caption: number for number, caption in enumerate(unique)}
+    return CaptionCache(states, spans, numbers, text.length, text.pooled)
 
 
 def _encode(text: TextConditioner, unique: list[str], progress: Progress | None) -> tuple[Tensor, Tensor]:

@@ -61,7 +61,7 @@ def apply(raw: dict[str, Any], override: str, keys: Mapping[str, Any]) -> None:
     node = raw
     for depth, name in enumerate(names[:-1], start=1):
         if node.get(name) is None or (depth == 1 and isinstance(node[name], list)):
-            node[name] = _by_kind(node.get(name) or [])
+            node[name] = _by_kind(node.get(name) or [], name, override)
         node = node[name]
         if not isinstance(node, dict):
             raise UsageError(explain(f"--set {override!r}", f"{'.'.join(names[:depth])} is a value, not a table"))
@@ -73,9 +73,18 @@ def apply(raw: dict[str, Any], override: str, keys: Mapping[str, Any]) -> None:
         raw[names[0]] = _listed(raw[names[0]], override)
 
 
-def _by_kind(tables: list[Any]) -> dict[str, Any]:
-    """The tables of a list by their kind."""
-    return {str(table.get(KIND)): table for table in tables if isinstance(table, dict)}
+def _by_kind(tables: list[Any], name: str, override: str) -> dict[str, Any]:
+    """The tables of a list by their kind.
+
+    Raises:
+        UsageError: when two are of one kind: nobody could tell which is meant.
+    """
+    kinds = [str(table.get(KIND)) for table in tables if isinstance(table, dict)]
+    twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+    if twice is not None:
+        given = f"--set {override!r} with {kinds.count(twice)} tables [[{name}]] of kind {twice!r} in the recipe"
+        raise UsageError(explain(given, "one of a kind is allowed", "take the others out of the recipe"))
+    return {kind: table for kind, table in zip(kinds, filter(lambda table: isinstance(table, dict), tables), strict=True)}
 
 
 def _listed(tables: dict[str, Any], override: str) -> list[dict[str, Any]]:

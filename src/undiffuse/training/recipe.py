@@ -199,7 +199,8 @@ class Recipe(Spec):
 
     `conditioners` are what steers stage two, a table each: `[[conditioners]]`, `kind = "text"`. A run that goes on
     from a model keeps those of the model; kinds that it has not yet learned are added, of the others only `drop`
-    counts, and the `length` of captions. On the command line a conditioner goes by its kind: `--set conditioners.text.drop=0.1`.
+    counts, and the `length` of captions. On the command line a conditioner goes by its kind:
+    `--set conditioners.text.drop=0.1`.
     """
 
     name: str

@@ -18,32 +18,12 @@ from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import MissingKeys, ShapeMismatch, UsageError
 from undiffuse.core.random import normal
 from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.networks.text.clip import CLIPTextEncoder
 from undiffuse.networks.text.learned import LearnedWord, NewWords
 
 UNET_LAYER = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q"
 TEXT_LAYER = "lora_te_text_model_encoder_layers_0_mlp_fc1"
 X, T = normal((1, 4, 8, 8), "adapters"), torch.tensor([0.5])
-
-
-class Feed(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.widen = nn.Linear(width, 2 * width)
-
-
-class Layer(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.feed = Feed(width)
-
-
-class TinyEncoder(nn.Module):
-    """The smallest net with the names of a CLIP text encoder."""
-
-    def __init__(self, width: int = 8) -> None:
-        super().__init__()
-        self.words = nn.Embedding(10, width)
-        self.layers = nn.ModuleList([Layer(width)])
 
 
 class Words(ConditionerPart):
@@ -53,7 +33,7 @@ class Words(ConditionerPart):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = TinyEncoder()
+        self.encoder = CLIPTextEncoder(vocabulary=10, width=8, layers=1, heads=2, hidden=16)
         self.new_words = NewWords(self.encoder.words)
         self.remembered = True
 
@@ -95,8 +75,9 @@ def drawn(model: LatentDiffusion) -> Tensor:
 
 @torch.no_grad()
 def widened(model: LatentDiffusion) -> Tensor:
-    encoder = model.conditioner.parts[0].text_encoders()[0]
-    return encoder.layers[0].feed.widen(torch.ones(1, 8))  # type: ignore[index, union-attr, operator]
+    (encoder,) = model.conditioner.parts[0].text_encoders()
+    assert isinstance(encoder, CLIPTextEncoder)
+    return encoder.layers[0].feed.widen(torch.ones(1, 8))  # type: ignore[union-attr, operator]
 
 
 def test_a_lora_changes_both_nets_and_leaves_nothing_behind(model: LatentDiffusion, tmp_path: Path) -> None:

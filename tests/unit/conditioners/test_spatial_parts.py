@@ -12,9 +12,10 @@ from undiffuse.conditioners.maps import MapConditioner, MapSpec
 from undiffuse.conditioners.masked import MaskConditioner, MaskSpec, shrink_mask
 from undiffuse.conditioners.small import SmallConditioner, SmallSpec
 from undiffuse.core.errors import DataError, SpecError
-from undiffuse.core.random import normal, numpy_stream
+from undiffuse.core.random import BatchNoise, normal, numpy_stream
 from undiffuse.data.records import Example
 
+CPU = torch.device("cpu")
 CLASSES = ("sky", "ground", "animal")
 AROUND = Surroundings(channels=4, factor=4, map_classes=CLASSES)
 SIGHT = Sight(encode=lambda pixels: F.avg_pool2d(pixels, 4)[:, [0, 1, 2, 0]], describe=lambda pixels: pixels, size=(8, 16))
@@ -107,13 +108,15 @@ def test_a_small_picture_keeps_every_pixel() -> None:
 
 def test_noise_differs_from_step_to_step_and_is_told() -> None:
     part = SmallConditioner(scale=2, factor=4, most_noise=0.5)
-    row = part.read([{"small": PIXELS}], SIGHT)[0]
-    one, other = (part.vary(row, numpy_stream("test", step)) for step in (0, 1))
+    small = part.read([{"small": PIXELS}], SIGHT)[0]["small"][None]
+    one, other, again = (part.vary({"small": small}, BatchNoise(CPU, 1, range(1), "test", step)) for step in (0, 1, 0))
 
-    assert not torch.equal(part([one]).slots()["vector"], part([other]).slots()["vector"])
-    difference = (one["small"] - row["small"]).std() / one["small_noise"]
+    there = torch.ones(1, dtype=torch.bool)
+    vectors = [part.embed(seen, there, (4, 4)).slots()["vector"] for seen in (one, other)]
+    assert not torch.equal(*vectors)
+    difference = (one["small"] - small).std() / one["small_noise"][0]
     assert difference == pytest.approx(1, abs=0.2)
-    assert torch.equal(part.vary(row, numpy_stream("test", 0))["small"], one["small"])
+    assert torch.equal(again["small"], one["small"])
 
 
 def test_pictures_of_two_sizes_make_no_batch() -> None:

@@ -93,3 +93,9 @@ def test_boxes_that_a_model_cannot_name_are_not_shown_to_it(boxes: BoxesConditio
     example = Example(torch.zeros(3, 8, 8), "", fields={"boxes": [list(FOX), [0.0, 0.0, 1.0, 1.0, "castle"]]})
     assert boxes.show(example, numpy_stream("test")) == {"boxes": [list(FOX)]}
     assert boxes.show(Example(torch.zeros(3, 8, 8), ""), numpy_stream("test")) == {"boxes": []}
+
+
+def test_a_number_of_features_that_the_classifier_does_not_give_is_refused() -> None:
+    part = LookalikeSpec(features=64, width=5).build(None)
+    with pytest.raises(SpecError, match=r"features = 64 .*; the classifier gives 3; leave it out"):
+        part.read([{"like": normal((3, 8, 8), "test", "like")}], SIGHT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from undiffuse.conditioners.maps import MapSpec
 from undiffuse.conditioners.masked import MaskSpec
 from undiffuse.conditioners.palette import paint
 from undiffuse.conditioners.small import SmallSpec
-from undiffuse.core.errors import DataError, SpecError
+from undiffuse.core.errors import DataError, DependencyError, SpecError
 from undiffuse.core.random import normal
+from undiffuse.generation import given
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.given import given_by
 from undiffuse.generation.request import Request
@@ -182,3 +184,19 @@ def test_a_mask_may_be_an_array_of_truth_values(level: Any) -> None:
 def test_a_scale_for_what_was_not_said_changes_nothing(draw: Generator) -> None:
     asked = Request(label="fox", steps=2, seed=3)
     assert draw(asked.replace(scales={"map": 9.0})).images[0].tobytes() == draw(asked).images[0].tobytes()
+
+
+def test_a_likeness_needs_its_weights_before_anything_is_drawn(draw: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise DependencyError("the EfficientNet-Lite0 weights are not installed")
+
+    monkeypatch.setattr(given, "find_efficientnet", missing)
+    with pytest.raises(DependencyError, match="not installed"):
+        given.check_readable(Request(like=PHOTO, seed=1), draw.model)
+
+
+def test_repainting_is_told_as_what_it_is(draw: Generator, tmp_path: Path) -> None:
+    result = draw(Request(image=PHOTO, mask=MASK, fill="repaint", solver="heun", steps=2, seed=3))
+    with Image.open(result.save(tmp_path)[0]) as picture:
+        text = picture.info["parameters"]
+    assert "Sampler: DDPM," in text and "Mask fill: repaint" in text

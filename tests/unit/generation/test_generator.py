@@ -261,3 +261,14 @@ def test_a_step_prints_without_the_model(draw: Generator) -> None:
 
     assert isinstance(step, Step)
     assert "Autoencoder" not in repr(step)
+
+
+def test_pictures_that_are_not_kept_come_with_their_steps_alone(draw: Generator) -> None:
+    requests = [Request("a fox", steps=2, seed=1, count=3), Request("a boat", steps=2, seed=9)]
+    steps = list(draw.stream(*requests, keep=False))
+    kept = draw.many(requests)
+
+    shown = [image.tobytes() for step in steps for image in step.images]
+    assert shown == [image.tobytes() for result in kept for image in result.images]
+    assert [result.images for result in steps[-1].results] == [[], []]
+    assert [result.request for result in steps[-1].results] == [result.request for result in kept]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 from pydantic import ValidationError
@@ -139,3 +140,30 @@ def test_transparency_of_the_start_becomes_white() -> None:
 def test_it_prints_what_was_asked_for_and_no_more() -> None:
     assert repr(Request("a fox", seed=7, steps=5)) == "Request(prompt='a fox', steps=5, seed=7)"
     assert repr(Request(seed=7, image=Image.new("RGB", (3, 2)))) == "Request(seed=7, image='<3x2>')"
+
+
+def checker(mode: str) -> Image.Image:
+    """A mask that hides the right half, as this kind of file holds it."""
+    half = np.zeros((4, 4), dtype=np.uint8)
+    half[:, 2:] = 1
+    if mode == "P":
+        picture = Image.fromarray(half).convert("P")
+        picture.putdata(half.flatten().tolist())
+        picture.putpalette([0, 0, 0, 128, 0, 0])  # black and dark red
+        return picture
+    if mode == "alpha":
+        return Image.merge("LA", (Image.new("L", (4, 4), 255), Image.fromarray(half * 255)))
+    return {"ones": Image.fromarray(half), "bits": Image.fromarray(half > 0), "grey": Image.fromarray(half * 255)}[mode]
+
+
+@pytest.mark.parametrize("mode", ["ones", "bits", "grey", "P", "alpha"])
+def test_a_mask_hides_the_same_in_whatever_form_it_comes(mode: str) -> None:
+    mask = Request(image=Image.new("RGB", (4, 4)), mask=checker(mode)).mask
+    assert mask is not None and mask.mode == "L"
+    assert (np.asarray(mask) == [[0, 0, 255, 255]] * 4).all()
+
+
+def test_grey_in_a_mask_stays_grey() -> None:
+    soft = Image.linear_gradient("L").resize((8, 8))
+    mask = Request(image=Image.new("RGB", (8, 8)), mask=soft).mask
+    assert mask is not None and np.array_equal(np.asarray(mask), np.asarray(soft))

@@ -33,8 +33,8 @@ def test_each_caption_is_kept_once_and_without_padding(text: TextConditioner, tm
     told: list[tuple[int, int, str]] = []
     cache = cache_captions(text, CAPTIONS * 3, tmp_path, lambda *news: told.append(news))
 
-    assert len(cache.starts) == 4
-    assert sum(count for _, count in cache.starts.values()) == len(cache.states)
+    assert len(cache.numbers) == 4
+    assert int(cache.spans[:, 1].sum()) == len(cache.states)
     assert told[-1] == (4, 4, "captions")
 
 
@@ -44,11 +44,11 @@ def test_a_run_that_goes_on_finds_the_same_states(text: TextConditioner, tmp_pat
     again = cache_captions(text, CAPTIONS, tmp_path, lambda done, total, what: told.append(done))
 
     assert told == []
-    assert torch.equal(again.states, first.states) and again.starts == first.starts
+    assert torch.equal(again.states, first.states) and again.numbers == first.numbers and torch.equal(again.spans, first.spans)
 
 
 def test_other_captions_and_damaged_files_are_encoded_anew(text: TextConditioner, tmp_path: Path) -> None:
     cache_captions(text, CAPTIONS, tmp_path)
-    assert set(cache_captions(text, ["a cat"], tmp_path).starts) == {"a cat"}
+    assert set(cache_captions(text, ["a cat"], tmp_path).numbers) == {"a cat"}
     (tmp_path / FILE).write_bytes(b"half a file")
-    assert set(cache_captions(text, ["a cat"], tmp_path).starts) == {"a cat"}
+    assert set(cache_captions(text, ["a cat"], tmp_path).numbers) == {"a cat"}

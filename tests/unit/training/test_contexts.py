@@ -14,6 +14,7 @@ from PIL import Image
 
 from undiffuse.checkpoints.api import load_model
 from undiffuse.core.errors import DataError, SpecError
+from undiffuse.core.random import normal
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
 from undiffuse.training.objectives.diffusion import DiffusionTraining
@@ -101,12 +102,12 @@ def test_kinds_are_dropped_each_on_its_own(settings: Recipes, diffusion_recipe: 
     changes = [*settings("label", "map", "mask"), "conditioners.map.drop=0.5", "conditioners.mask.drop=1", "objective.drop=0"]
     objective = prepare(settle(load_recipe(diffusion_recipe, changes)), tmp_path, CPU)
     assert isinstance(objective, DiffusionTraining)
-    rows = [row for step in range(50) for row in objective.batch(step, range(4)).rows]
+    batches = [objective.batch(step, range(4)).said for step in range(50)]
 
-    share = {name: sum(row.get(name) is not None for row in rows) / len(rows) for name in ("label", "layout", "hole")}
+    share = {kind: float(torch.cat([said[kind] for said in batches]).float().mean()) for kind in ("label", "map", "mask")}
     assert share["label"] > 0.8
-    assert 0.35 < share["layout"] < 0.65
-    assert share["hole"] == 0
+    assert 0.35 < share["map"] < 0.65
+    assert share["mask"] == 0
 
 
 def test_silence_of_the_whole_leaves_what_guidance_is_not_about(
@@ -116,7 +117,34 @@ def test_silence_of_the_whole_leaves_what_guidance_is_not_about(
     objective = prepare(settle(load_recipe(diffusion_recipe, changes)), tmp_path, CPU)
     assert isinstance(objective, DiffusionTraining)
 
-    assert all("label" not in row and "hole" in row for row in objective.batch(0, range(4)).rows)
+    said = objective.batch(0, range(4)).said
+    assert not said["label"].any() and said["mask"].all()
+
+
+def test_a_batch_gives_what_its_rows_give_one_by_one(settings: Recipes, diffusion_recipe: Path, tmp_path: Path) -> None:
+    """What training stacks and what drawing is told are the same conditioning, whatever is left out."""
+    objective = prepare(settle(load_recipe(diffusion_recipe, [*settings(*ASKS), "objective.drop=0.3"])), tmp_path, CPU)
+    assert isinstance(objective, DiffusionTraining)
+    randomise(objective.players["denoiser"])
+    batch = objective.batch(3, range(4))
+    size = (batch.z.shape[2], batch.z.shape[3])
+    for kind, part in objective.kinds.items():
+        kept, said = batch.readings[kind], batch.said[kind]
+        if kind == "label":
+            labels = [objective.cache.labels[place // objective.cache.variants] for place in batch.places.tolist()]
+            rows = [{"label": label} if told else {} for label, told in zip(labels, said.tolist(), strict=True)]
+        else:
+            rows = [{name: v[row] for name, v in kept.items()} if told else {} for row, told in enumerate(said.tolist())]
+        together = objective.shelf.cond(kind, batch.places, said, kept, size)
+        for slot, value in part(rows, size).slots().items():
+            assert torch.equal(together.slots()[slot], value), (kind, slot)
+
+
+def randomise(net: torch.nn.Module) -> None:
+    """Numbers in every weight, those that start at zero too."""
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            weight.copy_(normal(weight.shape, "contexts", name))
 
 
 def test_a_trained_model_learns_another_kind(

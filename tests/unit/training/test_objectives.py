@@ -94,11 +94,13 @@ def test_the_adaptive_weight_balances_the_gradients_at_the_last_layer(stage_one:
 
 
 def test_captions_and_labels_are_dropped_together_and_as_often_as_asked(stage_two: DiffusionTraining) -> None:
-    rows = stage_two.batch(0, range(400)).rows
+    batch = stage_two.batch(0, range(400))
+    said = batch.said["text"]
 
-    assert all(("caption" in row) == ("label" in row) for row in rows)
-    assert 0.17 < sum("caption" not in row for row in rows) / len(rows) < 0.33
-    assert {row.get("label") for row in rows} == {"red", "blue", None}
+    assert torch.equal(said, batch.said["label"])
+    assert 0.17 < 1 - float(said.float().mean()) < 0.33
+    seen = {stage_two.cache.labels[place // stage_two.cache.variants] for place in batch.places[said].tolist()}
+    assert seen == {"red", "blue"}
 
 
 def test_captions_that_are_dropped_are_the_empty_one(stage_two: DiffusionTraining) -> None:
@@ -107,7 +109,7 @@ def test_captions_that_are_dropped_are_the_empty_one(stage_two: DiffusionTrainin
     assert cond.vector is not None and null.vector is not None
 
     unsaid = (cond.vector - null.vector).abs().amax(1) < 1e-2
-    assert unsaid.tolist() == ["caption" not in row for row in batch.rows]
+    assert torch.equal(unsaid, ~batch.said["text"]) and unsaid.any() and not unsaid.all()
 
 
 def test_every_slot_has_streams_of_its_own(stage_two: DiffusionTraining) -> None:
@@ -115,7 +117,8 @@ def test_every_slot_has_streams_of_its_own(stage_two: DiffusionTraining) -> None
 
     assert torch.equal(whole.noise[5:], part.noise) and torch.equal(whole.z[5:], part.z)
     assert torch.equal(torch.as_tensor(whole.level.t)[5:], torch.as_tensor(part.level.t))
-    assert whole.rows[5:] == part.rows
+    assert torch.equal(whole.places[5:], part.places)
+    assert all(torch.equal(flags[5:], part.said[kind]) for kind, flags in whole.said.items())
     assert not torch.equal(whole.noise, other.noise) and len(whole.noise.flatten(1).unique(dim=0)) == 8
 
 

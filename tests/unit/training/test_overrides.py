@@ -103,3 +103,9 @@ def test_a_dropped_letter_still_finds_the_key(key: str, data: st.DataObject) -> 
 
     if len(last) > 5 and slip not in KEYS:
         assert key in nearest(slip, KEYS)
+
+
+def test_two_tables_of_one_kind_cannot_be_told_apart() -> None:
+    raw = {"conditioners": [{"kind": "text", "drop": 0.1}, {"kind": "text", "drop": 0.2}]}
+    with pytest.raises(UsageError, match=r"with 2 tables \[\[conditioners\]\] of kind 'text' in the recipe; one of a kind"):
+        apply(raw, "conditioners.text.drop=0.5", KEYS)

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from undiffuse.checkpoints.api import save_model
-from undiffuse.conditioners.base import ConditionerPart, Size
+from undiffuse.conditioners.base import Batched
 from undiffuse.conditioners.combined import merge
 from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import explain
 from undiffuse.core.pictures import grid_image
-from undiffuse.core.random import normal, numpy_stream
+from undiffuse.core.random import BatchNoise, uniform
 from undiffuse.data.latents import LatentCache
 from undiffuse.data.readings import Readings
-from undiffuse.data.sampler import slot_index
+from undiffuse.data.sampler import batch_indices
 from undiffuse.diffusion.laws import draw_levels
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.loss import denoising_loss
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.training.captions import CaptionCache
 from undiffuse.training.objectives.base import Objective, few_pictures
 from undiffuse.training.recipe import DiffusionObjective as Terms
 from undiffuse.training.recipe import Recipe
+from undiffuse.training.shelf import Shelf
 
-Captions = Callable[[Sequence[str]], Conditioning]
 PREVIEW_STEPS = 20
 PREVIEWS = 16
 
@@ -46,7 +45,9 @@ class Noised:
     z: Tensor
     noise: Tensor  # (B, C, h, w)
     level: Level  # (B,) each
-    rows: list[dict[str, Any]]  # readings, without those that are dropped
+    places: Tensor  # (B,) which renderings of which pictures, as the shelf counts them
+    said: dict[str, Tensor]  # (B,) by kind of conditioner: whether it is told, not dropped or missing
+    readings: dict[str, Batched]  # by kind of conditioner, what is kept beside the latents for it
 
 
 class DiffusionTraining(Objective[Noised]):
@@ -65,7 +66,7 @@ class DiffusionTraining(Objective[Noised]):
         recipe: Recipe,
         model: LatentDiffusion,
         cache: LatentCache,
-        captions: Captions | None,
+        captions: CaptionCache | None,
         readings: Readings | None = None,
     ) -> None:
         terms = recipe.objective
@@ -86,49 +87,29 @@ class DiffusionTraining(Objective[Noised]):
         }
         learner = nn.ModuleDict({"network": model.denoiser.network, **learning})
         self.players = {"denoiser": learner.train().requires_grad_(True)}
-        shift, scale = model.codec.shift.cpu(), model.codec.scale.cpu()
-        self._normalise: Callable[[Tensor], Tensor] = lambda mean: (mean - shift) * scale
+        self.shelf = Shelf(cache, captions, readings, self.kinds, self.device)
 
     def batch(self, step: int, slots: range) -> Noised:
-        """Latents, noise, levels and conditioning for these slots; each slot has streams of its own."""
+        """Latents, noise, levels and readings for these slots, functions of (seed, step, slot), where the nets are."""
         seed, size = self.recipe.run.seed, self.recipe.run.batch
-        indices, variants, rows, noise = [], [], [], []
-        for slot in slots:
-            rng = numpy_stream("diffusion", seed, step, slot)
-            indices.append(slot_index(seed, step, slot, size, len(self.cache))[1])
-            variants.append(int(rng.integers(self.cache.variants)))
-            rows.append(self._row(indices[-1], variants[-1], rng))
-            noise.append(normal(self.cache.shape, "noise", seed, step, slot))
+        noise = BatchNoise(self.device, size, slots, "diffusion", seed, step)
+        variants = (uniform((size,), "variant", seed, step)[slots.start : slots.stop] * self.cache.variants).long()
+        indices = torch.from_numpy(batch_indices(seed, step, slots, size, len(self.cache)))
+        places = (indices * self.cache.variants + variants).to(self.device)
         levels = draw_levels(self.terms.law, self.model.schedule, size, "level", seed, step)
-        z = self._normalise(self.cache.latents(indices, variants))
-        return Noised(z, torch.stack(noise), _rows(levels, slots), rows)
-
-    def _row(self, index: int, variant: int, rng: np.random.Generator) -> dict[str, Any]:
-        """What the net is told of a rendering: all of its readings but those that are dropped."""
-        row: dict[str, Any] = {"caption": self.cache.captions[index][variant], "label": self._label(index)}
-        if self.readings is not None:
-            row.update(self.readings.row(index, variant))
-        silent = bool(rng.random() < self.terms.drop)
-        dropped = [
-            part
-            for kind, part in self.kinds.items()
-            if (silent and part.guided) or (self.drops[kind] and rng.random() < self.drops[kind])
-        ]
-        row = self.model.conditioner.without(row, dropped)
-        for part in self.kinds.values():
-            if part.stored and any(name in row for name in part.readings):
-                row = dict(part.vary(row, rng))
-        return row
-
-    def _label(self, index: int) -> str | None:
-        """The label of a picture; None where the model that the run goes on from has no such class."""
-        label, part = self.cache.labels[index], self.kinds.get("label")
-        return label if isinstance(part, LabelConditioner) and label in part.classes else None
+        silent = noise.uniform("silent") < self.terms.drop
+        said, readings = {}, {}
+        for kind, part in self.kinds.items():
+            told = self.shelf.there(kind, places) & (noise.uniform(f"drop {kind}") >= self.drops[kind])
+            said[kind] = told & ~silent if part.guided else told
+            kept = self.shelf.readings(kind, places)
+            readings[kind] = part.vary(kept, BatchNoise(self.device, size, slots, "vary", kind, seed, step)) if kept else kept
+        z = self.model.codec.normalise(self.shelf.latents(places))
+        return Noised(z, noise.normal("noise", self.cache.shape), _rows(levels, slots), places, said, readings)
 
     def loss(self, player: str, batch: Noised, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean weighted denoising loss over the batch."""
-        z = batch.z.to(self.device, memory_format=torch.channels_last)
-        noise = batch.noise.to(self.device, memory_format=torch.channels_last)
+        z, noise = (value.to(memory_format=torch.channels_last) for value in (batch.z, batch.noise))
         losses = denoising_loss(
             self.model.denoiser.network,
             z,
@@ -146,13 +127,8 @@ class DiffusionTraining(Objective[Noised]):
 
     def _cond(self, batch: Noised) -> Conditioning:
         size = (batch.z.shape[2], batch.z.shape[3])
-        return merge([self._part_cond(part, batch.rows, size) for part in self.kinds.values()])
-
-    def _part_cond(self, part: ConditionerPart, rows: list[dict[str, Any]], size: Size) -> Conditioning:
-        """The conditioning of one part; captions are encoded already."""
-        if isinstance(part, TextConditioner) and self.captions is not None:
-            return self.captions([row.get("caption") or "" for row in rows]).to(self.device)
-        return part(rows, size)
+        said, readings = batch.said, batch.readings
+        return merge([self.shelf.cond(kind, batch.places, said[kind], readings[kind], size) for kind in self.kinds])
 
     def describe(self) -> dict[str, Any]:
         """Pictures, and sizes of the nets."""

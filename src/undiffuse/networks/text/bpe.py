@@ -1,0 +1,87 @@
+"""CLIP's tokenizer: byte-pair encoding of lower-case text (Sennrich et al. 2016; Radford et al. 2021).
+
+The ids are those of OpenAI's tokenizer: 256 bytes, the same ending a word, 48,894 merges and two marks.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
+
+import torch
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from torch import Tensor
+
+from undiffuse.core.errors import UsageError, explain
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORD_END = "</w>"
+MERGES = 49152 - 256 - 2
+LENGTH = 77
+PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+class Tokens(NamedTuple):
+    """Token ids (B, N), and for each text whether its end did not fit."""
+
+    ids: Tensor
+    truncated: list[bool]
+
+
+@cache
+def clip_tokenizer() -> Tokenizer:
+    """The tokenizer of the vocabulary that comes with this package; without marks, which `encode_clip` adds."""
+    packed = resources.files("undiffuse").joinpath("vocabularies", "clip_bpe.txt.gz").read_bytes()
+    lines = gzip.decompress(packed).decode("utf-8").split("\n")[1 : MERGES + 1]  # the first line tells the version
+    return build_clip_tokenizer([tuple(line.split(" ")) for line in lines])  # type: ignore[misc]
+
+
+def build_clip_tokenizer(merges: Sequence[tuple[str, str]]) -> Tokenizer:
+    """A tokenizer of this make from pairs of pieces, the first merged first."""
+    letters = byte_letters()
+    pieces = [*letters, *(letter + WORD_END for letter in letters), *(a + b for a, b in merges), START, END]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, list(merges), unk_token=END, end_of_word_suffix=WORD_END))
+    tokenizer.normalizer = normalizers.Sequence(  # type: ignore[assignment]
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+        [
+            pre_tokenizers.Split(Regex(PIECES), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return tokenizer
+
+
+def byte_letters() -> list[str]:
+    """A printable letter for each of the 256 bytes, in the order of their ids: printable bytes first, as themselves."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return [chr(byte) for byte in plain] + [chr(256 + number) for number in range(len(others))]
+
+
+def encode_clip(tokenizer: Tokenizer, texts: Sequence[str], pad: int | None = None, length: int = LENGTH) -> Tokens:
+    """Tokenize, mark, cut and pad every text to exactly `length` tokens.
+
+    Args:
+        tokenizer: from `clip_tokenizer`.
+        texts: any text; marks written out in it are text like any other.
+        pad: what stands behind the end: None the end token again (CLIP), 0 for OpenCLIP.
+        length: tokens of a row, both marks included.
+
+    Raises:
+        UsageError: when `length` leaves no room between the marks.
+    """
+    if length < 3:
+        raise UsageError(explain(f"length {length}", "3 or more is allowed: a start, a token and an end"))
+    end = tokenizer.get_vocab_size() - 1
+    found = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    ids = torch.full((len(found), length), end if pad is None else pad)
+    for row, pieces in zip(ids, found, strict=True):
+        kept = [end - 1, *pieces[: length - 2], end]
+        row[: len(kept)] = torch.tensor(kept)
+    return Tokens(ids, [len(pieces) > length - 2 for pieces in found])
