@@ -110,13 +110,14 @@ class ConditionerPart(nn.Module, ABC):
     delivers: features of a token, features of the vector, channels of the map; 0 where it leaves that slot
     empty. A row without its readings, or with None in them, gets the null: what the model learned to take for
     "nothing was said". `stored` tells that readings are arrays, to be kept with the latents; `guided` that
-    guidance leaves the part out of what it steers away from.
+    guidance leaves the part out of what it steers away from; `frozen` that its weights never learn.
     """
 
     fields: ClassVar[tuple[str, ...]] = ()
     readings: ClassVar[tuple[str, ...]] = ()
     stored: ClassVar[bool] = True
     guided: ClassVar[bool] = True
+    frozen: bool = False
     token_width: int = 0
     vector_width: int = 0
     spatial_channels: int = 0
@@ -178,6 +179,10 @@ class ConditionerPart(nn.Module, ABC):
 
     def forget(self) -> None:
         """Drop whatever is remembered of earlier rows; needed after weights were changed by hand."""
+
+    def truncated(self, captions: Sequence[str]) -> list[bool]:
+        """Which captions are too long to be read to their end; none by default."""
+        return [False] * len(captions)
 
     @property
     def device(self) -> torch.device:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from undiffuse.conditioners.base import PartSpec
 from undiffuse.conditioners.boxes import BoxesSpec
+from undiffuse.conditioners.clip import CLIPSpec
 from undiffuse.conditioners.labels import LabelSpec
 from undiffuse.conditioners.lookalike import LookalikeSpec
 from undiffuse.conditioners.maps import MapSpec
 from undiffuse.conditioners.masked import MaskSpec
+from undiffuse.conditioners.size import SizeSpec
 from undiffuse.conditioners.small import SmallSpec
 from undiffuse.conditioners.text import TextSpec
 
@@ -19,4 +21,6 @@ KINDS: dict[str, type[PartSpec]] = {
     "small": SmallSpec,
     "boxes": BoxesSpec,
     "lookalike": LookalikeSpec,
+    "clip": CLIPSpec,
+    "size": SizeSpec,
 }

@@ -11,7 +11,6 @@ from torch import Tensor
 from undiffuse.conditioners.base import ConditionerPart, Fields
 from undiffuse.conditioners.masked import shrink_mask
 from undiffuse.conditioners.small import SmallConditioner
-from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.pictures import to_images, to_pixels
 from undiffuse.core.random import PictureNoise
@@ -84,8 +83,7 @@ def _fill(request: Request, model: LatentDiffusion) -> str | None:
 def unread(request: Request, model: LatentDiffusion) -> list[str]:
     """The prompts of a request that are so long that the model does not read their end."""
     texts = [text for text in (request.prompt, request.negative) if text]
-    parts = [part for part in model.conditioner.parts if isinstance(part, TextConditioner)]
-    return [text for text in texts if any(part.truncated([text])[0] for part in parts)]
+    return [text for text in texts if any(part.truncated([text])[0] for part in model.conditioner.parts)]
 
 
 def grid_of(request: Request, model: LatentDiffusion) -> Grid:
@@ -174,7 +172,7 @@ def _guided(pictures: Sequence[Request], model: LatentDiffusion, rows: Sequence[
     silent = list(guided)
     for parts, scale in _stages(first, model, rows):
         without = [model.conditioner.without(row, silent) for row in rows]
-        if any(isinstance(part, TextConditioner) for part in silent):
+        if any("caption" in part.readings for part in silent):
             without = [{**row, "caption": picture.negative} for row, picture in zip(without, pictures, strict=True)]
         stages.append((model.conditioner(without, _latent_size(first, model)), scale))
         silent = [part for part in silent if part not in parts]

@@ -63,6 +63,15 @@ _XL = UNetSpec(
     vector_width=2816,  # pooled text 1280, then six numbers (original size, crop, target size) of 256 features each
     linear_projection=True,
 )
+_REFINER = UNetSpec(
+    widths=(384, 768, 1536, 1536),
+    depths=(0, 4, 4, 0),
+    mid_depth=4,
+    head_width=64,
+    context_width=1280,
+    vector_width=2560,  # pooled text 1280, then five numbers (original size, crop, aesthetic score)
+    linear_projection=True,
+)
 _SD_CODEC = CodecSpec(autoencoder=_KL_F8, latent=LatentSpec(scale=(0.18215,)))
 _XL_CODEC = CodecSpec(autoencoder=_KL_F8, latent=LatentSpec(scale=(0.13025,)))
 _SCHEDULE = ScheduleSpec(kind="scaled_linear", beta_start=0.00085, beta_end=0.012, steps=1000)
@@ -72,6 +81,7 @@ PRESETS = {
     "sd2-base": Preset(512, _SD2, _SD_CODEC, _SCHEDULE, "eps"),
     "sd2-v": Preset(768, _SD2, _SD_CODEC, _SCHEDULE, "v"),
     "sdxl-base": Preset(1024, _XL, _XL_CODEC, _SCHEDULE, "eps"),
+    "sdxl-refiner": Preset(1024, _REFINER, _XL_CODEC, _SCHEDULE, "eps"),
 }
 
 

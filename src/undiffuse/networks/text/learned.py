@@ -82,10 +82,16 @@ class NewWords:
         self.ids[name] = tuple(range(first, first + len(vectors)))
         return self.ids[name]
 
+    def plain(self, ids: Tensor) -> Tensor:
+        """The ids with 0 in the place of new words."""
+        return ids.masked_fill(ids >= self.table.num_embeddings, 0)
+
     def embed(self, ids: Tensor) -> Tensor:
         """The vectors (..., D) of ids (...): the table's, and those of new words."""
+        if not self.ids:
+            return self.table(ids)
         row = (ids - self.table.num_embeddings + 1).clamp_min(0)
-        known = self.table(ids.masked_fill(row > 0, 0))  # (..., D)
+        known = self.table(self.plain(ids))  # (..., D)
         self._rows = self._rows.to(ids.device)
         return torch.where((row > 0)[..., None], self._rows[row].to(known.dtype), known)
 

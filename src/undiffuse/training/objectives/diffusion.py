@@ -83,7 +83,7 @@ class DiffusionTraining(Objective[Noised]):
         learning = {
             kind: part
             for kind, part in self.kinds.items()
-            if not isinstance(part, TextConditioner) and next(part.parameters(), None) is not None
+            if not (part.frozen or isinstance(part, TextConditioner)) and next(part.parameters(), None) is not None
         }
         learner = nn.ModuleDict({"network": model.denoiser.network, **learning})
         self.players = {"denoiser": learner.train().requires_grad_(True)}
