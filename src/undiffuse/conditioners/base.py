@@ -125,7 +125,11 @@ class ConditionerPart(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("_here", torch.empty(0), persistent=False)  # goes along where there are no weights
+        self.here_again()
+
+    def here_again(self) -> None:
+        """Be on the CPU, whatever the weights are on: for parts that are built without memory for them."""
+        self.register_buffer("_here", torch.empty(0, device="cpu"), persistent=False)  # goes along where there are no weights
 
     @abstractmethod
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:

@@ -68,6 +68,24 @@ def build_denoiser(spec: ModelSpec) -> Denoiser:
     return Denoiser(network, build_schedule(spec.schedule), spec.prediction)
 
 
+def build_empty(spec: ModelSpec) -> LatentDiffusion:
+    """A model of this spec whose weights are still to come, on the meta device: it costs no time and no memory.
+
+    Buffers are there. Loading must assign the weights (`load_state_dict(..., assign=True)`), all of them.
+
+    Raises:
+        SpecError: when the spec asks for a tokenizer.
+    """
+    with torch.device("meta"):
+        codec, denoiser = build_codec(spec.codec), build_denoiser(spec)
+        parts = [build_part(part, None) for part in spec.conditioners]
+    for part in parts:
+        part.here_again()
+    shift, scale = (torch.tensor(values) for values in (spec.codec.latent.shift, spec.codec.latent.scale))
+    codec = Codec(codec.autoencoder, shift, scale, codec.factor, codec.channels, codec.previewer)
+    return LatentDiffusion(codec, denoiser, Conditioner(parts), spec)
+
+
 def build_model(spec: ModelSpec, tokenizer: Tokenizer | None = None) -> LatentDiffusion:
     """The whole model of this spec with fresh weights.
 

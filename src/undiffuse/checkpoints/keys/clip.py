@@ -55,15 +55,19 @@ def huggingface_names(layers: int, projection: bool) -> dict[str, str]:
     return found | ({PROJECTION: f"{SHARED}.weight"} if projection else {})
 
 
-def from_huggingface(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_huggingface(tensors: Mapping[str, Tensor], projection: bool | None = None) -> dict[str, Tensor]:
     """A text encoder in Hugging Face's layout, with or without `text_model.`, in our names.
+
+    `projection` tells whether ours has one; as the tensors have it when left out.
 
     Raises:
         MissingKeys: listing the tensors that are missing and those that there is no place for.
     """
     plain = {name.removeprefix("text_model."): tensor for name, tensor in tensors.items() if not name.endswith(UNUSED)}
     layers = len({name.split(".")[2] for name in plain if name.startswith("encoder.layers.")})
-    names = huggingface_names(layers, f"{SHARED}.weight" in plain)
+    if projection is False:
+        plain.pop(f"{SHARED}.weight", None)
+    names = huggingface_names(layers, projection or f"{SHARED}.weight" in plain)
     check_names(set(plain), set(names.values()), "a CLIP text encoder")
     return {ours: plain[theirs] for ours, theirs in names.items()}
 
