@@ -125,5 +125,8 @@ def test_other_pickles_are_refused(params: Any, tmp_path: Path) -> None:
     with pytest.raises(UnknownFormat):
         read_words(tmp_path / "a.pt")
     torch.save([ROWS], tmp_path / "b.pt")
-    with pytest.raises(CheckpointError, match="list"):
+    with pytest.raises(UnknownFormat, match="list"):
         read_words(tmp_path / "b.pt")
+    torch.save({"string_to_param": {"*": ROWS}, "run": Path}, tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match="nothing is ever run"):
+        read_words(tmp_path / "c.pt")

@@ -131,7 +131,7 @@ def test_pickles_are_read_as_tensors_only(nets: dict[str, nn.Module], tmp_path: 
     save_file(PLAIN, tmp_path / "a.safetensors")
     assert all_same(read_lora(tmp_path / "a.pt", nets), read_lora(tmp_path / "a.safetensors", nets))
     torch.save({"run": Path}, tmp_path / "b.pt")
-    with pytest.raises(CheckpointError, match="more than tensors"):
+    with pytest.raises(CheckpointError, match="nothing is ever run"):
         read_lora(tmp_path / "b.pt", nets)
 
 
@@ -205,8 +205,6 @@ def test_an_empty_file_a_missing_one_and_text_are_refused(nets: dict[str, nn.Mod
         (tmp_path / name).write_text("no tensors at all")
         with pytest.raises(CheckpointError):
             read_lora(tmp_path / name, nets)
-    with pytest.raises(CheckpointError, match="unknown ending"):
-        read_lora(tmp_path / "d.txt", nets)
 
 
 @pytest.mark.parametrize("case", ["LoRA with a core", "LoHa", "LoKr", "DoRA of columns", "whole"])

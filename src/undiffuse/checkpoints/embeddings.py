@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from undiffuse.checkpoints.adapter_tensors import read_content, whole_hash
+from undiffuse.checkpoints.file_hashes import whole_hash
+from undiffuse.checkpoints.foreign_tensors import PICKLES, read_tensors, unpickled
 from undiffuse.core.errors import MissingKeys, UnknownFormat, explain
 from undiffuse.networks.text.learned import LearnedWord
 
@@ -38,14 +40,23 @@ def read_words(path: str | Path, name: str | None = None) -> list[LearnedWord]:
         MissingKeys: when it holds one of XL's two halves alone.
     """
     path = Path(path)
-    content = read_content(path)
+    table, header = _table(path)
     digest = whole_hash(path)
-    found = _vectors(content.tensors, path)
+    found = _vectors(table, path)
     if name is not None and len(found) > 1:
         raise UnknownFormat(explain(f"{path} holds {len(found)} words", "a name is for one", "leave the name out"))
-    return [
-        LearnedWord(name or token or path.stem, vectors, str(path), digest, content.header) for token, vectors in found.items()
-    ]
+    return [LearnedWord(name or token or path.stem, vectors, str(path), digest, header) for token, vectors in found.items()]
+
+
+def _table(path: Path) -> tuple[Mapping[Any, Any], dict[str, str]]:
+    """What a file holds, possibly tables in tables, and the texts of its header."""
+    if path.suffix.lower() not in PICKLES or not path.is_file():
+        return read_tensors(path)
+    with torch.serialization.safe_globals([nn.ParameterDict]):  # of early files
+        found = unpickled(path)
+    if not isinstance(found, Mapping):
+        raise _strange(path, f"a {type(found).__name__}")
+    return found, {}
 
 
 def _vectors(table: Mapping[Any, Any], path: Path) -> dict[str, tuple[Tensor, ...]]:

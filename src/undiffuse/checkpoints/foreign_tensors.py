@@ -31,7 +31,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise CheckpointError(explain(f"{path} is not there", "a model file is needed", "check the path"))
     if path.suffix.lower() in PICKLES:
-        return _tensors_in(_unpickled(path)), {}
+        return _tensors_in(unpickled(path)), {}
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
@@ -51,7 +51,12 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
         temporary.unlink(missing_ok=True)
 
 
-def _unpickled(path: Path) -> object:
+def unpickled(path: Path) -> object:
+    """What a pickle holds, of tensors and plain containers.
+
+    Raises:
+        CheckpointError: when it is damaged, or wants to run something, which is named.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from undiffuse.checkpoints.adapter_tensors import only_tensors, read_content
+from undiffuse.checkpoints.foreign_tensors import read_tensors
 from undiffuse.checkpoints.lora_base import SD1, SD2, XL, base_of_lora
 from undiffuse.checkpoints.lora_files import read_lora, save_lora
 from undiffuse.core.errors import CheckpointError, explain
@@ -34,8 +34,7 @@ def convert_lora(source: str | Path, target: str | Path, form: str = "kohya", ba
     """
     source = Path(source)
     if base is None:
-        content = read_content(source)
-        made_for = base_of_lora(only_tensors(content, source), content.header)
+        made_for = base_of_lora(*read_tensors(source))
         if made_for not in FAMILIES:
             given = f"{source} was made for {made_for}" if made_for else f"{source} does not tell what it was made for"
             allowed = f"these are converted: {', '.join(FAMILIES)}"

@@ -16,15 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from undiffuse.checkpoints.adapter_tensors import lora_hash, only_tensors, read_content
+from undiffuse.checkpoints.file_hashes import lora_hash
+from undiffuse.checkpoints.foreign_tensors import read_tensors, write_tensors
 from undiffuse.checkpoints.lora_alphas import HEADER, Alphas, header_of
 from undiffuse.checkpoints.lora_base import mismatch
 from undiffuse.checkpoints.lora_names import LayerNames, Place, flat, names_of
 from undiffuse.checkpoints.lora_slots import MAGNITUDE, ROWS, split, tensors_of, term_of
-from undiffuse.checkpoints.tensors import READABLE
 from undiffuse.core.errors import CheckpointError, MissingKeys, ShapeMismatch, explain
 from undiffuse.core.spec import pick
 from undiffuse.model.adapters import Lora
@@ -34,7 +33,6 @@ from undiffuse.networks.lora import Decomposed, LowRank, Term
 PEFT_PREFIX = "base_model.model."
 PROCESSOR = ".processor"
 SHOWN = 6
-PLAIN_HEADER = {"format": "pt"}
 
 
 def read_lora(path: str | Path, nets: Mapping[str, nn.Module], name: str | None = None) -> Lora:
@@ -51,17 +49,14 @@ def read_lora(path: str | Path, nets: Mapping[str, nn.Module], name: str | None 
         ShapeMismatch: when terms are of another shape than their layers.
     """
     path = Path(path)
-    content = read_content(path)
-    tensors = only_tensors(content, path)
+    tensors, header = read_tensors(path)
     names = names_of(nets)
     layers, strange = _sorted(tensors, names)
     if strange or not layers:
         given = f"{path} holds {len(strange)} of {len(tensors)} tensors that have no place in this model: {_some(strange)}"
         allowed = "nothing of a file is ever left out"
-        raise MissingKeys(
-            explain(given if strange else f"{path} holds no tensors", allowed, mismatch(tensors, content.header, nets))
-        )
-    alphas = Alphas.find(path, content.header)
+        raise MissingKeys(explain(given if strange else f"{path} holds no tensors", allowed, mismatch(tensors, header, nets)))
+    alphas = Alphas.find(path, header)
     terms: dict[str, dict[str, Term]] = {}
     broken: list[str] = []
     for place, found in layers.items():
@@ -79,10 +74,8 @@ def read_lora(path: str | Path, nets: Mapping[str, nn.Module], name: str | None 
             check_fit(nets[net], inside)
         except ShapeMismatch as error:
             given = f"{path}: {str(error).partition(';')[0]}"
-            raise ShapeMismatch(
-                explain(given, "shapes must be those of the model", mismatch(tensors, content.header, nets))
-            ) from None
-    return Lora(name or path.stem, terms, str(path), lora_hash(path, content.header), dict(content.header))
+            raise ShapeMismatch(explain(given, "shapes must be those of the model", mismatch(tensors, header, nets))) from None
+    return Lora(name or path.stem, terms, str(path), lora_hash(path, header), header)
 
 
 def _sorted(tensors: Mapping[str, Tensor], names: LayerNames) -> tuple[dict[Place, dict[str, Tensor]], list[str]]:
@@ -113,13 +106,9 @@ def save_lora(lora: Lora, path: str | Path, nets: Mapping[str, nn.Module], form:
         SpecError: for another form.
         CheckpointError: when the form cannot hold it.
     """
-    path = Path(path)
     tensors, header = pick(FORMS, form, "form of LoRA files")(lora, names_of(nets))
     kept = {key: text for key, text in lora.header.items() if key != HEADER}
-    temporary = path.with_suffix(".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {**PLAIN_HEADER, **kept, **header})
-    temporary.chmod(READABLE)
-    temporary.replace(path)
+    write_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, Path(path), kept | header)
 
 
 Written = tuple[dict[str, Tensor], dict[str, str]]

@@ -66,12 +66,14 @@ class LowRank(Term):
         return _scale(self.alpha, len(self.down))
 
     def change(self, weight: Tensor) -> Tensor:
+        """alpha / r * up @ down, with the core between them if there is one."""
         down = self.down
         if self.mid is not None:
             down = torch.einsum("rs...,si->ri...", self.mid, down.flatten(1))  # (r, in, k, k)
         return _shaped(self.up.flatten(1) @ down.flatten(1) * self.scale, weight)
 
     def added(self, x: Tensor, layer: Layer) -> Tensor:
+        """up(mid(down(x))): two or three thin layers."""
         if isinstance(layer, nn.Linear):
             return F.linear(F.linear(x, self.down.flatten(1)), self.up.flatten(1)) * self.scale
         down, up = _kernel(self.down), _kernel(self.up)
@@ -97,6 +99,7 @@ class Hadamard(Term):
     mid2: Tensor | None = None
 
     def change(self, weight: Tensor) -> Tensor:
+        """alpha / r times the product of both factors, element by element."""
         first, second = product(self.a1, self.b1, self.mid1), product(self.a2, self.b2, self.mid2)
         return _shaped((first * second).flatten(1) * _scale(self.alpha, len(self.b1)), weight)
 
@@ -125,10 +128,12 @@ class Kronecker(Term):
         return 1.0 if ranked is None else _scale(self.alpha, len(ranked))
 
     def change(self, weight: Tensor) -> Tensor:
+        """alpha / r times the Kronecker product of both factors."""
         first, second = self._factors(weight)
         return _shaped(torch.kron(first[..., None, None], second).flatten(1) * self.scale, weight)
 
     def added(self, x: Tensor, layer: Layer) -> Tensor:
+        """The second factor on every block of inputs, then the first across the blocks."""
         first, second = self._factors(layer.weight)
         if isinstance(layer, nn.Linear):
             blocks = F.linear(x.unflatten(-1, (first.shape[1], -1)), second.flatten(1))  # (..., i1, o2)
@@ -152,6 +157,7 @@ class Whole(Term):
     difference: Tensor
 
     def change(self, weight: Tensor) -> Tensor:
+        """The difference itself."""
         return _shaped(self.difference.flatten(1), weight)
 
 
@@ -167,6 +173,7 @@ class Decomposed(Term):
     magnitude: Tensor
 
     def change(self, weight: Tensor) -> Tensor:
+        """The weight of the right lengths, less the weight."""
         moved = weight + self.inner.change(weight)
         kept = 1 if self.magnitude.shape[0] == 1 < len(weight) else 0
         others = [axis for axis in range(weight.ndim) if axis != kept]
@@ -176,7 +183,8 @@ class Decomposed(Term):
         return self.magnitude.reshape(shape) / length * moved - weight
 
     def added(self, x: Tensor, layer: Layer) -> Tensor:
-        exact = torch.promote_types(x.dtype, torch.float32)  # lengths are sums of many squares
+        """As the change does, computed in float32 at least: lengths are sums of many squares."""
+        exact = torch.promote_types(x.dtype, torch.float32)
         return through(layer, x, self.to(dtype=exact).change(layer.weight.to(exact)).to(x.dtype))
 
 
