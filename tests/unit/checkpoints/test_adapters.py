@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from undiffuse.conditioners.combined import Conditioner
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import MissingKeys, ShapeMismatch, UsageError
 from undiffuse.core.random import normal
+from undiffuse.generation.additions import Addition, additions, hashes, tags
+from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.networks.text.clip import CLIPTextEncoder
 from undiffuse.networks.text.learned import LearnedWord, NewWords
@@ -187,6 +190,25 @@ def test_learned_words_go_to_the_text_encoder(model: LatentDiffusion, tmp_path: 
     with pytest.raises(ShapeMismatch, match="read 8"):
         add_embedding(model, tmp_path / "b.safetensors")
     assert list(model.adapters.words) == ["<fox>"]
+
+
+def test_pictures_tell_the_loras_that_count_and_the_words_that_prompts_name(model: LatentDiffusion, tmp_path: Path) -> None:
+    save_file({"<fox>": normal((2, 8), "adapters", "fox")}, tmp_path / "a.safetensors")
+    add_embedding(model, tmp_path / "a.safetensors")
+    add_lora(model, both_nets(tmp_path / "style.safetensors"), 0.8, 0.4)
+    lora = add_lora(model, both_nets(tmp_path / "idle.safetensors"), 0.0)
+    word = Addition("word", "<fox>", hashlib.sha256((tmp_path / "a.safetensors").read_bytes()).hexdigest())
+    style = Addition("lora", "style", model.adapters.loras["style"].lora.hash, 0.8, 0.4)
+    assert additions(Request("a fox"), model) == (style,)
+    assert additions(Request("a <FOX>"), model) == (style, word)
+    assert additions(Request("a boat", negative="<fox>"), model) == (style, word)
+    lora.set_weight(0.1)
+    assert [one.name for one in additions(Request(""), model)] == ["style", "idle"]
+
+    assert hashes((style, word)) == {"Lora hashes": f"style: {style.hash[:12]}", "TI hashes": f"<fox>: {word.hash[:12]}"}
+    assert hashes(()) == {}
+    assert tags(Request("a fox"), (style, word)) == " <lora:style:0.4:0.8>"
+    assert tags(Request("a fox <lora:style:0.8>"), (style, word)) == ""
 
 
 def test_models_without_such_a_text_encoder_refuse_learned_words(tiny_model: LatentDiffusion, tmp_path: Path) -> None:
