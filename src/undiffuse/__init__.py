@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from undiffuse.core.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from undiffuse.checkpoints.adapters import add_embedding, add_lora
     from undiffuse.checkpoints.api import load_model, save_model
     from undiffuse.core.conditioning import Conditioning
     from undiffuse.core.errors import UndiffuseError
@@ -34,6 +35,8 @@ __all__ = [
     "Result",
     "UndiffuseError",
     "__version__",
+    "add_embedding",
+    "add_lora",
     "load_model",
     "load_recipe",
     "read_request",
@@ -48,6 +51,8 @@ _HOMES = {
     "Request": "undiffuse.generation.request",
     "Result": "undiffuse.generation.generator",
     "UndiffuseError": "undiffuse.core.errors",
+    "add_embedding": "undiffuse.checkpoints.adapters",
+    "add_lora": "undiffuse.checkpoints.adapters",
     "load_model": "undiffuse.checkpoints.api",
     "load_recipe": "undiffuse.training.recipe",
     "read_request": "undiffuse.generation.output",

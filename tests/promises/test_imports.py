@@ -18,6 +18,8 @@ PUBLIC = [
     "Result",
     "UndiffuseError",
     "__version__",
+    "add_embedding",
+    "add_lora",
     "load_model",
     "load_recipe",
     "read_request",

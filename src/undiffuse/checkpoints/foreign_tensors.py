@@ -32,7 +32,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise CheckpointError(explain(f"{path} is not there", "a model file is needed", "check the path"))
     if path.suffix.lower() in PICKLES:
-        return _tensors_in(_unpickled(path)), {}
+        return _tensors_in(unpickled(path)), {}
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
@@ -52,7 +52,12 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[s
         temporary.unlink(missing_ok=True)
 
 
-def _unpickled(path: Path) -> object:
+def unpickled(path: Path) -> object:
+    """What a pickle holds, of tensors and plain containers.
+
+    Raises:
+        CheckpointError: when it is damaged, or wants to run something, which is named.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about the age of a pickle

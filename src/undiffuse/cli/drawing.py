@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,12 +39,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Means:
-    """What to draw with."""
+    """What to draw with; `loras` are texts FILE or FILE:WEIGHT, `embeddings` files of learned words."""
 
     model: str | None = None
     device: str | None = None
     precision: str | None = None
     batch: int | None = None
+    loras: tuple[str, ...] = ()
+    embeddings: tuple[Path, ...] = ()
 
 
 def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Console) -> None:
@@ -68,7 +71,7 @@ def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Consol
     if grid:
         found["sheet"] = _write_sheet(images, out, console)
     if order.again is not None and same:
-        found["same"] = _compare(draw, images[0], order.again, console)
+        found["same"] = _compare(draw, images[0], requests[0], order.again, console)
     console.result(found)
 
 
@@ -129,6 +132,26 @@ def sides(size: str | None) -> dict[str, int]:
     return {"width": int(found[1]), "height": int(found[2] or found[1])}
 
 
+def lora_file(text: str) -> tuple[Path, float]:
+    """The file and the weight in a text like "fox.safetensors:0.8"; 1 where there is none.
+
+    Raises:
+        UsageError: when what follows the colon is no number.
+    """
+    path, colon, number = text.rpartition(":")
+    if not colon or Path(text).exists():
+        return Path(text), 1.0
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise UsageError(
+            explain(f"--lora {text!r}", "the form is FILE or FILE:WEIGHT", "for instance --lora fox.safetensors:0.8")
+        )
+    return Path(path), weight
+
+
 def read_picture(path: Path, name: str = "image") -> Image:
     """The picture in a file, for this field of a request: of a layout the class indices, if it holds such.
 
@@ -179,6 +202,7 @@ def _requests(order: Order) -> tuple[list[Request], bool]:
 
 def _generator(means: Means, origin: Origin | None, console: Console) -> Generator:
     """A generator as the options say; for a picture that is drawn again as it was then, if that device is here."""
+    from undiffuse.checkpoints.adapters import add_embedding, add_lora
     from undiffuse.checkpoints.api import load_model
     from undiffuse.generation.again import is_here
     from undiffuse.generation.generator import Generator
@@ -186,7 +210,12 @@ def _generator(means: Means, origin: Origin | None, console: Console) -> Generat
     device, precision, batch = means.device, means.precision, means.batch
     if origin is not None and is_here(origin):
         device, precision, batch = origin.device, origin.precision, origin.batch
-    return Generator(load_model(means.model), device=device, precision=precision, batch=batch or AT_ONCE, tell=console.remark)
+    model = load_model(means.model)
+    for text in means.loras:
+        add_lora(model, *lora_file(text))
+    for path in means.embeddings:
+        add_embedding(model, path)
+    return Generator(model, device=device, precision=precision, batch=batch or AT_ONCE, tell=console.remark)
 
 
 def _remarks(draw: Generator, requests: list[Request], console: Console) -> list[str]:
@@ -239,16 +268,19 @@ def _write_sheet(images: list[Image], out: Path, console: Console) -> str:
     return path
 
 
-def _compare(draw: Generator, image: Image, path: Path, console: Console) -> bool:
+def _compare(draw: Generator, image: Image, request: Request, path: Path, console: Console) -> bool:
     """Say whether the picture came out the same as the one that it was drawn again from, and if not, why."""
     from dataclasses import replace
 
+    from undiffuse.generation.additions import additions
     from undiffuse.generation.again import changed, furthest
     from undiffuse.generation.output import read_origin
 
     by, before = furthest(image, path), read_origin(path)
-    now = replace(draw.origin, batch=before.batch, position=before.position) if before is not None else draw.origin
-    why = "it was drawn by another program" if before is None else changed(before, now)
+    why = "it was drawn by another program"
+    if before is not None:
+        worn = additions(request, draw.model)
+        why = changed(before, replace(draw.origin, batch=before.batch, position=before.position, additions=worn))
     if by == 0:
         console.remark(f"the same pixels as {path}")
     else:

@@ -15,11 +15,13 @@ from undiffuse.cli.options import (
     Box,
     Count,
     Device,
+    Embedding,
     Fill,
     Grid,
     Guidance,
     Json,
     Label,
+    Lora,
     Model,
     Negative,
     Out,
@@ -42,6 +44,8 @@ def command(
     prompts_file: Annotated[str | None, typer.Option(help="File with one prompt a line; - reads standard input.")] = None,
     again: Annotated[Path | None, typer.Option("--from", help="Draw again what this PNG tells; options change it.")] = None,
     model: Model = None,
+    lora: Lora = None,
+    embedding: Embedding = None,
     negative: Negative = None,
     label: Label = None,
     steps: Steps = None,
@@ -98,7 +102,8 @@ def command(
         needs=() if again else tuple(name for name, path in contexts.items() if path),
         named=named,
     )
-    carry_out(order, Means(model, device, precision, batch), out, grid, Console(json))
+    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()))
+    carry_out(order, means, out, grid, Console(json))
 
 
 def _prompts(prompts: list[str] | None, file: str | None) -> list[str]:

@@ -10,6 +10,8 @@ import typer
 AT_ONCE = 4
 
 Model = Annotated[str | None, typer.Option(help="Model folder or training run; the embedded model when left out.")]
+Lora = Annotated[list[str] | None, typer.Option(help="LoRA file to add, FILE or FILE:WEIGHT; may be given several times.")]
+Embedding = Annotated[list[Path] | None, typer.Option(help="Learned word to add (textual inversion); prompts name it.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]

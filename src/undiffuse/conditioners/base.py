@@ -27,6 +27,7 @@ from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.random import BatchNoise
 from undiffuse.core.spec import Spec
 from undiffuse.data.records import Example
+from undiffuse.networks.text.learned import LearnedWord
 
 Fields = Mapping[str, Any]
 Batched = Mapping[str, Tensor]
@@ -167,6 +168,21 @@ class ConditionerPart(nn.Module, ABC):
         """
         said = there.tolist()
         return self([{name: v[row] for name, v in readings.items()} if said[row] else {} for row in range(len(said))], size)
+
+    def text_encoders(self) -> Sequence[nn.Module]:
+        """The text encoders that LoRAs and learned words know, in their order; none by default."""
+        return ()
+
+    def learn(self, word: LearnedWord) -> None:
+        """Read a learned word from now on; only parts with such text encoders are asked to.
+
+        Raises:
+            ShapeMismatch: when it was made for text encoders of other widths.
+        """
+        raise NotImplementedError(type(self).__name__)
+
+    def forget(self) -> None:
+        """Drop whatever is remembered of earlier rows; needed after weights were changed by hand."""
 
     def truncated(self, captions: Sequence[str]) -> list[bool]:
         """Which captions are too long to be read to their end; none by default."""

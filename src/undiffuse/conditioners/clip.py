@@ -16,6 +16,7 @@ from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.spec import Spec
 from undiffuse.networks.text.bpe import LENGTH, clip_tokenizer, encode_clip
 from undiffuse.networks.text.clip import CLIPTextEncoder
+from undiffuse.networks.text.learned import LearnedWord, NewWords
 
 REMEMBERED = 64  # prompts; one of XL takes 630 kB in float32
 
@@ -85,10 +86,12 @@ class CLIPConditioner(ConditionerPart):
         self.specs = tuple(specs)
         self.zeros = zeros
         kept = {"skip", "normed", "pooled", "pad"}
-        self.encoders = nn.ModuleList(CLIPTextEncoder(**spec.model_dump(exclude=kept)) for spec in specs)
+        encoders = [CLIPTextEncoder(**spec.model_dump(exclude=kept)) for spec in specs]
+        self.encoders = nn.ModuleList(encoders)
         self.encoders.requires_grad_(False)
         self.token_width = sum(spec.width for spec in specs)
         self.vector_width = sum(spec.projection or spec.width for spec in specs if spec.pooled)
+        self.new_words = [NewWords(encoder.words) for encoder in encoders]
         self._remembered: OrderedDict[str, Conditioning] = OrderedDict()
         self.register_load_state_dict_post_hook(_forget)
 
@@ -98,7 +101,22 @@ class CLIPConditioner(ConditionerPart):
 
     def truncated(self, captions: Sequence[str]) -> list[bool]:
         """Which captions are too long, so that their end goes unread."""
-        return encode_clip(clip_tokenizer(), captions).truncated
+        return encode_clip(clip_tokenizer(), captions, learned=self.new_words[0].ids).truncated
+
+    def text_encoders(self) -> Sequence[nn.Module]:
+        """All of them, the first of XL before the second."""
+        return tuple(self.encoders)
+
+    def learn(self, word: LearnedWord) -> None:
+        """Read a learned word from now on.
+
+        Raises:
+            ShapeMismatch: when it was made for text encoders of other widths.
+        """
+        vectors = word.for_widths([spec.width for spec in self.specs])
+        for words, rows in zip(self.new_words, vectors, strict=True):
+            words.learn(word.name, rows)
+        self.forget()
 
     def forget(self) -> None:
         """Drop the remembered prompts; needed after weights were changed by hand."""
@@ -107,9 +125,9 @@ class CLIPConditioner(ConditionerPart):
     def encode(self, caption: str) -> Conditioning:
         """The conditioning of one prompt."""
         tokens, pooled = [], []
-        for spec, encoder in zip(self.specs, self.encoders, strict=True):
-            ids = encode_clip(clip_tokenizer(), [caption], spec.pad, spec.positions).ids.to(self.device)
-            states = encoder(ids, skip=spec.skip, normed=spec.normed)
+        for spec, encoder, words in zip(self.specs, self.encoders, self.new_words, strict=True):
+            ids = encode_clip(clip_tokenizer(), [caption], spec.pad, spec.positions, words.ids).ids.to(self.device)
+            states = encoder(words.plain(ids), spec.skip, spec.normed, words.embed(ids))
             tokens.append(states.tokens)  # (1, 77, D)
             if spec.pooled:
                 pooled.append(states.pooled)  # (1, P)

@@ -78,6 +78,11 @@ class Conditioner(nn.Module):
         silent = {name for part in parts for name in part.readings}
         return {name: value for name, value in row.items() if name not in silent}
 
+    def forget(self) -> None:
+        """Have every part drop what it remembers; needed after weights were changed by hand."""
+        for part in self.parts:
+            part.forget()
+
     def require(self, fields: Iterable[str]) -> None:
         """Check that the model reads these fields.
 

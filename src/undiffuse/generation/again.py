@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 
 from PIL import Image, ImageChops
 
 from undiffuse.core.devices import choose_device
 from undiffuse.core.errors import DeviceError
+from undiffuse.generation.additions import SHORT_HASH
 from undiffuse.generation.output import Origin
 from undiffuse.generation.request import Request
 
@@ -38,5 +39,13 @@ def furthest(image: Image.Image, path: str | Path) -> int | None:
 
 def changed(before: Origin, now: Origin) -> str:
     """What of the origin is not the same any more, in words; "" when all is."""
-    old, new = asdict(before), asdict(now)
-    return ", ".join(f"{name.replace('_', ' ')} {old[name]} then and {new[name]} now" for name in old if old[name] != new[name])
+    names = [field.name for field in fields(Origin)]
+    told = {name: (_told(getattr(before, name)), _told(getattr(now, name))) for name in names}
+    return ", ".join(f"{name.replace('_', ' ')} {old} then and {new} now" for name, (old, new) in told.items() if old != new)
+
+
+def _told(value: object) -> str:
+    """A value of an origin in words; of several things each with its hash, for files of one name may differ."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return " ".join(f"{one} ({one.hash[:SHORT_HASH]})" for one in value) or "none"

@@ -17,6 +17,7 @@ from torch import Tensor
 from undiffuse.core.devices import choose_device, choose_precision, describe, keep_freed_memory, short_dtype
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.core.pictures import to_images
+from undiffuse.generation.additions import additions
 from undiffuse.generation.given import window_of
 from undiffuse.generation.output import Origin, attach, write_picture
 from undiffuse.generation.request import PICTURES, Request
@@ -168,7 +169,10 @@ class Generator:
 
     def _finish(self, z: Tensor, pictures: Sequence[Request]) -> list[Image.Image]:
         """The pictures of finished latents (B, C, h, w), each with its own request inside."""
-        origins = [replace(self.origin, batch=len(pictures), position=k) for k in range(len(pictures))]
+        origins = [
+            replace(self.origin, batch=len(pictures), position=k, additions=additions(request, self.model))
+            for k, request in enumerate(pictures)
+        ]
         drawn = [self._pasted(image, request) for image, request in zip(decode(z, self.model), pictures, strict=True)]
         return [attach(image, request, origin) for image, request, origin in zip(drawn, pictures, origins, strict=True)]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from undiffuse.core.version import VERSION
 from undiffuse.diffusion.solvers.table import find_solver
+from undiffuse.generation.additions import Addition, hashes, tags
 from undiffuse.generation.request import Request
 
 SCHEDULE_TYPES = {
@@ -31,8 +32,8 @@ FEWEST_PAIRS = 3
 REPAINT_STEPS = "ddpm"  # what RePaint goes by, whatever solver a request names
 
 
-def parameters_text(request: Request, model_name: str, model_hash: str) -> str:
-    """The text for the one picture that `request` describes; its size must be known."""
+def parameters_text(request: Request, model_name: str, model_hash: str, given: tuple[Addition, ...] = ()) -> str:
+    """The text for the one picture that `request` describes; its size must be known. `given` is what the model wore."""
     entry, _ = find_solver(REPAINT_STEPS if request.fill == "repaint" else request.solver)
     pairs: dict[str, Any] = {
         "Steps": request.steps,
@@ -52,8 +53,9 @@ def parameters_text(request: Request, model_name: str, model_hash: str) -> str:
         pairs["Label"] = request.label
     if request.eta:
         pairs["Eta"] = f"{request.eta:g}"
+    pairs |= hashes(given)
     pairs["Version"] = f"undiffuse {VERSION}"
-    lines = [request.prompt]
+    lines = [f"{request.prompt}{tags(request, given)}"]
     if request.negative:
         lines.append(f"{NEGATIVE} {request.negative}")
     lines.append(", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items()))

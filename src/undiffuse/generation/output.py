@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from undiffuse.core.errors import DataError, UsageError, explain
 from undiffuse.core.pictures import to_rgb
 from undiffuse.core.version import VERSION
+from undiffuse.generation.additions import Addition
 from undiffuse.generation.metadata import parameters_text, parse_parameters
 from undiffuse.generation.request import PICTURES, Request
 
@@ -38,7 +39,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Origin:
-    """What drew a picture: the model's name and fingerprint, the device, the precision, and the place in a batch.
+    """What drew a picture: the model's name and fingerprint, the device, the precision, the place in a batch, and what it wore.
 
     Arithmetic rounds differently in batches of different sizes; a picture comes out the same to the bit at the
     same `position` of a batch of the same size, whatever the other pictures of that batch are.
@@ -50,6 +51,11 @@ class Origin:
     precision: str
     batch: int = 1
     position: int = 0
+    additions: tuple[Addition, ...] = ()
+
+    def __post_init__(self) -> None:
+        told = (one if isinstance(one, Addition) else Addition(**one) for one in self.additions)  # tables when read from JSON
+        object.__setattr__(self, "additions", tuple(told))
 
 
 def attach(image: Image.Image, request: Request, origin: Origin) -> Image.Image:
@@ -57,12 +63,12 @@ def attach(image: Image.Image, request: Request, origin: Origin) -> Image.Image:
     told: dict[str, Any] = {
         "format": FORMAT,
         "request": _without_pictures(request),
-        "origin": asdict(origin),
+        "origin": {name: value for name, value in asdict(origin).items() if value != ()},
         "versions": {"undiffuse": VERSION, "torch": torch.__version__},
     }
     told |= {f"{name}{DIGEST}": _digest(picture) for name, picture in _pictures(request).items()}
     chunks = PngImagePlugin.PngInfo()
-    chunks.add_text(A1111_CHUNK, parameters_text(request, origin.model, origin.model_hash))
+    chunks.add_text(A1111_CHUNK, parameters_text(request, origin.model, origin.model_hash, origin.additions))
     chunks.add_text(OWN_CHUNK, json.dumps(told))
     image.encoderinfo = {"pnginfo": chunks}  # Pillow merges these into the options of save()
     return image

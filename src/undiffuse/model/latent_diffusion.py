@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from undiffuse.conditioners.combined import Conditioner
 from undiffuse.diffusion.schedule import Schedule
+from undiffuse.model.adapters import Adapters
 from undiffuse.model.codec import Codec
 from undiffuse.model.denoiser import Denoiser
 from undiffuse.model.spec import ModelSpec
@@ -17,7 +18,7 @@ from undiffuse.model.spec import ModelSpec
 
 @dataclass(frozen=True)
 class LatentDiffusion:
-    """The three parts of a latent diffusion model and the spec that they were built from.
+    """The three parts of a latent diffusion model and the spec that they were built from; `adapters` is what is added to them.
 
     Loading and saving live in `checkpoints`, drawing in `generation`, training in `training`.
     """
@@ -26,6 +27,10 @@ class LatentDiffusion:
     denoiser: Denoiser
     conditioner: Conditioner
     spec: ModelSpec
+    adapters: Adapters = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "adapters", Adapters(self.denoiser, self.conditioner))
 
     @property
     def schedule(self) -> Schedule:

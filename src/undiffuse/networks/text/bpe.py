@@ -6,9 +6,10 @@ The ids are those of OpenAI's tokenizer: 256 bytes, the same ending a word, 48,8
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -16,11 +17,13 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 
 from undiffuse.core.errors import UsageError, explain
+from undiffuse.networks.text.learned import split_at
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 MERGES = 49152 - 256 - 2
 LENGTH = 77
+EMPTY: Mapping[str, Sequence[int]] = MappingProxyType({})
 PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -64,7 +67,13 @@ def byte_letters() -> list[str]:
     return [chr(byte) for byte in plain] + [chr(256 + number) for number in range(len(others))]
 
 
-def encode_clip(tokenizer: Tokenizer, texts: Sequence[str], pad: int | None = None, length: int = LENGTH) -> Tokens:
+def encode_clip(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    pad: int | None = None,
+    length: int = LENGTH,
+    learned: Mapping[str, Sequence[int]] = EMPTY,
+) -> Tokens:
     """Tokenize, mark, cut and pad every text to exactly `length` tokens.
 
     Args:
@@ -72,6 +81,7 @@ def encode_clip(tokenizer: Tokenizer, texts: Sequence[str], pad: int | None = No
         texts: any text; marks written out in it are text like any other.
         pad: what stands behind the end: None the end token again (CLIP), 0 for OpenCLIP.
         length: tokens of a row, both marks included.
+        learned: words with ids of their own.
 
     Raises:
         UsageError: when `length` leaves no room between the marks.
@@ -79,9 +89,17 @@ def encode_clip(tokenizer: Tokenizer, texts: Sequence[str], pad: int | None = No
     if length < 3:
         raise UsageError(explain(f"length {length}", "3 or more is allowed: a start, a token and an end"))
     end = tokenizer.get_vocab_size() - 1
-    found = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    found = [_pieces(tokenizer, text, learned) for text in texts]
     ids = torch.full((len(found), length), end if pad is None else pad)
     for row, pieces in zip(ids, found, strict=True):
         kept = [end - 1, *pieces[: length - 2], end]
         row[: len(kept)] = torch.tensor(kept)
     return Tokens(ids, [len(pieces) > length - 2 for pieces in found])
+
+
+def _pieces(tokenizer: Tokenizer, text: str, learned: Mapping[str, Sequence[int]]) -> list[int]:
+    """The ids of a text without marks; at learned words those of the words."""
+    found: list[int] = []
+    for index, piece in enumerate(split_at(text, learned)):
+        found += learned[piece] if index % 2 else tokenizer.encode(piece, add_special_tokens=False).ids
+    return found

@@ -1,0 +1,58 @@
+"""`convert_lora`: a LoRA file from one form to another, without a model: its nets' names are all that is needed."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from undiffuse.checkpoints.foreign_tensors import read_tensors
+from undiffuse.checkpoints.lora_base import SD1, SD2, XL, base_of_lora
+from undiffuse.checkpoints.lora_files import read_lora, save_lora
+from undiffuse.core.errors import CheckpointError, explain
+from undiffuse.model.adapters import TEXT, TEXT_2, UNET
+from undiffuse.model.families import family
+from undiffuse.networks.unet import UNet
+
+FAMILIES = {SD1: "sd1", SD2: "sd2-base", XL: "sdxl-base"}
+
+
+def convert_lora(source: str | Path, target: str | Path, form: str = "kohya", base: str | None = None) -> None:
+    """Write a LoRA in another form: "kohya" or "diffusers".
+
+    Args:
+        source: a file in any form.
+        target: a .safetensors file.
+        form: of the target.
+        base: the family that it was made for ("sd1", "sd2-base", "sdxl-base"); by default what the file tells.
+
+    Raises:
+        CheckpointError: when the file cannot be read, tells no base or does not fit it, or the form cannot hold it.
+        SpecError: for an unknown form or family.
+    """
+    source = Path(source)
+    if base is None:
+        made_for = base_of_lora(*read_tensors(source))
+        if made_for not in FAMILIES:
+            given = f"{source} was made for {made_for}" if made_for else f"{source} does not tell what it was made for"
+            allowed = f"these are converted: {', '.join(FAMILIES)}"
+            raise CheckpointError(explain(given, allowed, f"if it is one of them, name it: {', '.join(FAMILIES.values())}"))
+        base = FAMILIES[made_for]
+    nets = nets_of_family(base)
+    save_lora(read_lora(source, nets), target, nets, form)
+
+
+@cache
+def nets_of_family(name: str) -> dict[str, nn.Module]:
+    """The nets of a family that LoRAs know, without numbers in them.
+
+    Raises:
+        SpecError: for an unknown family.
+    """
+    spec = family(name)
+    with torch.device("meta"):
+        unet = UNet(in_channels=4, out_channels=4, **spec.denoiser.model_dump(exclude={"kind"}))
+        encoders = [encoder for part in spec.conditioners for encoder in part.build(None).text_encoders()]
+    return {UNET: unet, **dict(zip((TEXT, TEXT_2), encoders, strict=False))}
