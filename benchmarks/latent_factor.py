@@ -160,17 +160,15 @@ def _codec(options: argparse.Namespace, factor: int, folder: Path) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The last segment of every factor; times to the quality that the worst reached, against pixels where they are there."""
-    factors = sorted({row["factor"] for row in rows})
-    ends = {factor: [row for row in rows if row["factor"] == factor] for factor in factors}
-    goal = max(min(row["kid"] for row in part) for part in ends.values())
+    """The last segment of every factor, and how soon each was as good as pixels ended; drawings are measured after segments."""
+    ends = {factor: [row for row in rows if row["factor"] == factor] for factor in sorted({row["factor"] for row in rows})}
+    goal = ends[min(ends)][-1]["kid"]
     lines = [f"| f | steps | minutes | KID | minutes to KID {goal:.2f} | s a picture |", "|---|---|---|---|---|---|"]
     for factor, part in ends.items():
-        last, first = part[-1], next(row for row in part if row["kid"] <= goal)
-        lines.append(
-            f"| {factor} | {last['steps']} | {last['trained'] / 60:.1f} | {last['kid']:.2f} | {first['trained'] / 60:.1f} "
-            f"| {last['seconds_a_picture']:.3f} |"
-        )
+        last, reached = part[-1], [row["trained"] / 60 for row in part if row["kid"] <= goal]
+        soon = "never" if not reached else f"{'at most ' if reached[0] == part[0]['trained'] / 60 else ''}{reached[0]:.1f}"
+        figures = [str(last["steps"]), f"{last['trained'] / 60:.1f}", f"{last['kid']:.1f}", soon]
+        lines.append(f"| {factor} | {' | '.join(figures)} | {last['seconds_a_picture']:.3f} |")
     return "\n".join(lines) + "\n"
 
 

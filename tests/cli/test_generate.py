@@ -351,7 +351,7 @@ def test_models_that_are_not_there_are_refused(refused: Callable[..., str], tmp_
     (tmp_path / "x.ckpt").write_bytes(b"")
 
     assert "no model at 'nowhere'; 'default', a folder with spec.json, a run" in refused(4, "a fox", model=Path("nowhere"))
-    assert "is a file; a model folder or a run is read" in refused(4, "a fox", model=tmp_path / "x.ckpt")
+    assert "cannot be read (EOFError); a whole file is needed" in refused(4, "a fox", model=tmp_path / "x.ckpt")
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_drawn(

@@ -47,6 +47,7 @@ class Means:
     batch: int | None = None
     loras: tuple[str, ...] = ()
     embeddings: tuple[Path, ...] = ()
+    engine: str | None = None
 
 
 def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Console) -> None:
@@ -59,7 +60,7 @@ def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Consol
 
     requests, same = _requests(order)
     open_folder(out)
-    chosen = means.batch or means.device or means.precision
+    chosen = means.batch or means.device or means.precision or means.engine
     origin = read_origin(order.again) if order.again is not None and same and not chosen else None
     draw = _generator(means, origin, console)
     if not order.named and draw.model.conditioner.fields:
@@ -207,15 +208,16 @@ def _generator(means: Means, origin: Origin | None, console: Console) -> Generat
     from undiffuse.generation.again import is_here
     from undiffuse.generation.generator import Generator
 
-    device, precision, batch = means.device, means.precision, means.batch
+    device, precision, batch, engine = means.device, means.precision, means.batch, means.engine
     if origin is not None and is_here(origin):
-        device, precision, batch = origin.device, origin.precision, origin.batch
+        device, precision, batch, engine = origin.device, origin.precision, origin.batch, origin.engine
     model = load_model(means.model)
     for text in means.loras:
         add_lora(model, *lora_file(text))
     for path in means.embeddings:
         add_embedding(model, path)
-    return Generator(model, device=device, precision=precision, batch=batch or AT_ONCE, tell=console.remark)
+    options = {"engine": engine} if engine is not None else {}
+    return Generator(model, device=device, precision=precision, batch=batch or AT_ONCE, tell=console.remark, **options)
 
 
 def _remarks(draw: Generator, requests: list[Request], console: Console) -> list[str]:

@@ -16,6 +16,7 @@ from undiffuse.cli.options import (
     Count,
     Device,
     Embedding,
+    Engine,
     Fill,
     Grid,
     Guidance,
@@ -69,6 +70,7 @@ def command(
     batch: Batch = None,
     device: Device = None,
     precision: Precision = None,
+    engine: Engine = None,
     json: Json = False,
 ) -> None:
     """Turn words into pictures, or draw a picture again from what its PNG tells.
@@ -102,7 +104,7 @@ def command(
         needs=() if again else tuple(name for name, path in contexts.items() if path),
         named=named,
     )
-    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()))
+    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), engine)
     carry_out(order, means, out, grid, Console(json))
 
 

@@ -14,6 +14,7 @@ Lora = Annotated[list[str] | None, typer.Option(help="LoRA file to add, FILE or 
 Embedding = Annotated[list[Path] | None, typer.Option(help="Learned word to add (textual inversion); prompts name it.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16.")]
+Engine = Annotated[str | None, typer.Option(help="torch; openvino for compiled graphs on a CPU.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 

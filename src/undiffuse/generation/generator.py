@@ -18,6 +18,7 @@ from undiffuse.core.devices import choose_device, choose_precision, describe, ke
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.core.pictures import to_images
 from undiffuse.generation.additions import additions
+from undiffuse.generation.engines.table import TORCH, put_on
 from undiffuse.generation.given import window_of
 from undiffuse.generation.output import Origin, attach, write_picture
 from undiffuse.generation.request import PICTURES, Request
@@ -82,10 +83,12 @@ class Generator:
         device: "cpu", "cuda", "cuda:1" or "mps"; the fastest there is by default.
         precision: "fp32", "bf16" or "fp16"; by default bf16 where the hardware computes in it, else fp32.
         batch: how many pictures are drawn at once, at most.
+        engine: "torch", or "openvino" for compiled graphs on a CPU (see `generation/engines/`).
         tell: takes the line; the error stream by default, None for silence.
 
     Raises:
-        DeviceError: when the machine lacks the device or precision.
+        DeviceError: when the machine lacks the device or precision, or the engine does not work on it.
+        DependencyError: when the engine is not installed.
         UsageError: when `batch` is below 1.
     """
 
@@ -96,6 +99,7 @@ class Generator:
         device: str | None = None,
         precision: str | None = None,
         batch: int = 4,
+        engine: str = TORCH,
         tell: Callable[[str], None] | None = _to_error_stream,
     ) -> None:
         if batch < 1:
@@ -103,8 +107,8 @@ class Generator:
         self.device = choose_device(device)
         self.precision = choose_precision(self.device, precision)
         self.batch = batch
-        self.origin = Origin(model.spec.name, model.fingerprint, str(self.device), short_dtype(self.precision))
-        self.model = model.to(device=self.device, dtype=self.precision)
+        self.origin = Origin(model.spec.name, model.fingerprint, str(self.device), short_dtype(self.precision), engine=engine)
+        self.model = put_on(engine, model, self.device, self.precision)
         for net in self.model.parts().values():
             net.eval()
         if self.device.type == "cpu":
@@ -113,7 +117,8 @@ class Generator:
             tell(repr(self))
 
     def __repr__(self) -> str:
-        return f"Generator({self.origin.model!r} on {describe(self.device, self.precision)})"
+        by = "" if self.origin.engine == TORCH else f", {self.origin.engine}"
+        return f"Generator({self.origin.model!r} on {describe(self.device, self.precision)}{by})"
 
     def __call__(self, request: Request) -> Result:
         """Draw one request.

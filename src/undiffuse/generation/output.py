@@ -52,6 +52,7 @@ class Origin:
     batch: int = 1
     position: int = 0
     additions: tuple[Addition, ...] = ()
+    engine: str = "torch"
 
     def __post_init__(self) -> None:
         told = (one if isinstance(one, Addition) else Addition(**one) for one in self.additions)  # tables when read from JSON
@@ -63,7 +64,7 @@ def attach(image: Image.Image, request: Request, origin: Origin) -> Image.Image:
     told: dict[str, Any] = {
         "format": FORMAT,
         "request": _without_pictures(request),
-        "origin": {name: value for name, value in asdict(origin).items() if value != ()},
+        "origin": {name: value for name, value in asdict(origin).items() if value not in ((), Origin.engine)},
         "versions": {"undiffuse": VERSION, "torch": torch.__version__},
     }
     told |= {f"{name}{DIGEST}": _digest(picture) for name, picture in _pictures(request).items()}

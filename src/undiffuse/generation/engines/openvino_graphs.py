@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import DependencyError, explain
+from undiffuse.networks.autoencoder import Coder
 
 SLOTS = ("vector", "tokens", "token_mask", "spatial")  # of a conditioning, in the order in which graphs take them
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
@@ -108,17 +109,17 @@ class _Flat(nn.Module):
         return self.network(x, t, Conditioning(**dict(zip(self.slots, values, strict=True))))
 
 
-class GraphDecoder(nn.Module):
+class GraphDecoder(Coder):
     """An autoencoder whose decoder is a graph; it encodes as before."""
 
-    def __init__(self, autoencoder: nn.Module, graphs: Graphs) -> None:
+    def __init__(self, autoencoder: Coder, graphs: Graphs) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.graphs = graphs
 
-    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """As the autoencoder encodes."""
-        return self.autoencoder.encode(pixels)  # type: ignore[operator]
+        return self.autoencoder.encode(x)
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) of latents (B, C, h, w)."""

@@ -6,13 +6,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from undiffuse.core.errors import DependencyError
+from undiffuse.core.errors import DependencyError, DeviceError, SpecError
 from undiffuse.core.random import normal
 from undiffuse.generation.engines.openvino_graphs import GraphDecoder, GraphNetwork, Graphs, graph_cache
+from undiffuse.generation.engines.table import put_on
+from undiffuse.generation.generator import Generator
+from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 pytest.importorskip("openvino", reason="the extra undiffuse[openvino] is not installed")
@@ -76,3 +80,23 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("UNDIFFUSE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
     assert graph_cache() == tmp_path / "x" / "undiffuse"
+
+
+def test_a_generator_on_graphs_draws_the_same_picture(
+    tiny_model: LatentDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNDIFFUSE_CACHE", str(tmp_path))
+    asked = Request("a fox", label="fox", steps=2, seed=1)
+    drawn = {}
+    for engine in ("torch", "openvino"):
+        draw = Generator(tiny_model, device="cpu", precision="fp32", engine=engine, tell=None)
+        drawn[engine] = np.asarray(draw(asked).images[0], dtype=int)
+        assert draw.origin.engine == engine and ("openvino" in repr(draw)) == (engine == "openvino")
+    assert np.abs(drawn["torch"] - drawn["openvino"]).max() <= 1
+
+
+def test_engines_that_are_none_are_told(tiny_model: LatentDiffusion) -> None:
+    with pytest.raises(SpecError, match="unknown engine 'steam'; there are: openvino, torch"):
+        Generator(tiny_model, engine="steam", tell=None)
+    with pytest.raises(DeviceError, match="it works on a CPU"):
+        put_on("openvino", tiny_model, torch.device("meta"), torch.float32)

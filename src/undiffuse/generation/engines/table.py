@@ -1,0 +1,62 @@
+"""Engines by name: what does the arithmetic of denoiser and decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from undiffuse.core.errors import DeviceError, UsageError, explain
+from undiffuse.core.spec import pick
+from undiffuse.generation.engines.openvino_graphs import GraphDecoder, GraphNetwork, Graphs, graph_cache
+from undiffuse.model.codec import Codec
+from undiffuse.model.denoiser import Denoiser
+from undiffuse.model.latent_diffusion import LatentDiffusion
+
+TORCH = "torch"
+
+
+def put_on(engine: str, model: LatentDiffusion, device: torch.device, precision: torch.dtype) -> LatentDiffusion:
+    """A model that works on this device, in this precision, by this engine.
+
+    Args:
+        engine: "torch", or "openvino": graphs of fixed shape, compiled when a shape is first drawn, and kept on disk.
+        model: its weights are moved in place.
+        device: where the work is done.
+        precision: of the arithmetic.
+
+    Raises:
+        SpecError: for an unknown engine.
+        DependencyError: when the engine is not installed.
+        DeviceError, UsageError: when it cannot do what is asked for.
+    """
+    return pick(ENGINES, engine, "engine")(model, device, precision)
+
+
+def _torch(model: LatentDiffusion, device: torch.device, precision: torch.dtype) -> LatentDiffusion:
+    return model.to(device=device, dtype=precision)
+
+
+def _openvino(model: LatentDiffusion, device: torch.device, precision: torch.dtype) -> LatentDiffusion:
+    if device.type != "cpu":
+        raise DeviceError(explain(f"engine 'openvino' on {device}", "it works on a CPU", "leave the engine or the device out"))
+    if model.adapters.loras:
+        given = f"engine 'openvino' with the LoRA {next(iter(model.adapters.loras))}"
+        raise UsageError(explain(given, "graphs are made of the nets as their files hold them", "use engine 'torch'"))
+    graphs = Graphs(graph_cache(), model.fingerprint, precision)
+    model.to(device=device, dtype=torch.float32)  # graphs take float32 in and out, whatever they compute in
+    old = model.codec
+    codec = Codec(
+        GraphDecoder(old.autoencoder, graphs), old.shift.flatten(), old.scale.flatten(), old.factor, old.channels, old.previewer
+    )
+    denoiser = Denoiser(GraphNetwork(model.denoiser.network, graphs), model.schedule, model.denoiser.prediction)
+    made = replace(model, codec=codec, denoiser=denoiser)
+    object.__setattr__(made, "adapters", model.adapters)  # what the text encoders have learned stays known
+    return made
+
+
+ENGINES: dict[str, Callable[[LatentDiffusion, torch.device, torch.dtype], LatentDiffusion]] = {
+    TORCH: _torch,
+    "openvino": _openvino,
+}
