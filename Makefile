@@ -31,5 +31,5 @@ clean:
 	touch $@
 
 .venv/dev.stamp: .venv/base.stamp
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train,data,eval]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train,data,eval,openvino]'
 	touch $@
