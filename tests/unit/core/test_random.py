@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from undiffuse.core.random import PictureNoise, normal, numpy_stream, stream_seed, uniform
+from undiffuse.core.random import BatchNoise, PictureNoise, normal, numpy_stream, stream_seed, uniform
 
 
 def test_equal_paths_give_equal_numbers_in_any_order() -> None:
@@ -41,3 +41,11 @@ def test_a_picture_has_its_own_noise_in_every_batch() -> None:
 
     assert torch.equal(alone(0)[0], together(0)[3])
     assert not torch.equal(alone(0), alone(1))
+
+
+def test_slots_of_a_batch_get_their_numbers_whoever_draws_them() -> None:
+    whole, part = (BatchNoise(torch.device("cpu"), 6, slots, "batch", 3) for slots in (range(6), range(2, 5)))
+    assert torch.equal(whole.normal("noise", (2, 2))[2:5], part.normal("noise", (2, 2)))
+    assert torch.equal(whole.uniform("level")[2:5], part.uniform("level"))
+    assert not torch.equal(whole.uniform("level"), whole.uniform("drop"))
+    assert len(whole.normal("noise", (3,)).unique(dim=0)) == 6

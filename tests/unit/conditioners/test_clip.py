@@ -1,0 +1,103 @@
+"""Prompts of Stable Diffusion: what reaches the U-Net, what counts as nothing, sizes told beside."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from undiffuse.conditioners.base import Surroundings
+from undiffuse.conditioners.clip import CLIPConditioner, CLIPEncoderSpec, CLIPSpec
+from undiffuse.conditioners.combined import Conditioner
+from undiffuse.conditioners.size import SizeSpec
+from undiffuse.core.errors import DataError, SpecError
+from undiffuse.core.random import normal
+from undiffuse.networks.embeddings import sinusoid
+
+ONE = CLIPEncoderSpec(width=16, layers=2, heads=2)
+TWO = CLIPEncoderSpec(width=8, layers=2, heads=2, activation="gelu", projection=6, skip=1, normed=False, pooled=True, pad=0)
+
+
+def built(spec: CLIPSpec) -> CLIPConditioner:
+    part = spec.build(None)
+    with torch.no_grad():
+        for name, weight in part.named_parameters():
+            weight.add_(normal(weight.shape, "clip", name) * 0.1)
+    return part
+
+
+def test_two_encoders_stand_side_by_side_in_every_token() -> None:
+    spec = CLIPSpec(encoders=(ONE, TWO))
+    cond = built(spec)([{"caption": "a fox"}, {}])
+    assert cond.tokens is not None and cond.vector is not None and cond.token_mask is None
+    assert cond.tokens.shape == (2, 77, spec.routes().tokens) == (2, 77, 24)
+    assert cond.vector.shape == (2, spec.routes().vector) == (2, 6)
+
+
+def test_a_prompt_is_the_same_alone_and_in_company() -> None:
+    part = built(CLIPSpec(encoders=(ONE,)))
+    together = part([{"caption": "a fox"}, {"caption": "a boat at sea"}]).tokens
+    part.forget()
+    alone = part([{"caption": "a boat at sea"}]).tokens
+    assert together is not None and alone is not None and torch.equal(together[1:], alone)
+
+
+def test_weights_that_are_loaded_are_seen() -> None:
+    part = built(CLIPSpec(encoders=(ONE,)))
+    before = part([{"caption": "a fox"}]).tokens
+    part.load_state_dict({name: tensor + 0.1 for name, tensor in part.state_dict().items()})
+    after = part([{"caption": "a fox"}]).tokens
+    assert before is not None and after is not None and not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("null", ["encoded", "zeros"])
+def test_nothing_said_is_an_empty_prompt_or_zeros(null: str) -> None:
+    cond = built(CLIPSpec(encoders=(ONE, TWO), null=null))  # type: ignore[arg-type]
+    nothing, said = cond.null(1), cond([{"caption": "a fox"}])
+    assert nothing.tokens is not None and said.tokens is not None and nothing.vector is not None
+    assert (nothing.tokens.abs().max() == 0) == (nothing.vector.abs().max() == 0) == (null == "zeros")
+    assert said.tokens.abs().max() > 0
+
+
+def test_the_encoders_never_learn_and_long_prompts_are_told() -> None:
+    part = built(CLIPSpec(encoders=(ONE,)))
+    assert part.frozen and not any(weight.requires_grad for weight in part.parameters())
+    assert part.truncated(["a fox", "fox " * 80]) == [False, True]
+    with pytest.raises(ValidationError):
+        CLIPSpec(encoders=())
+
+
+def test_sizes_left_out_are_those_that_are_drawn() -> None:
+    part = SizeSpec(width=4).fitted(Surroundings(4, 8)).build(None)
+    told = {"original_size": [512, 640], "crop": (1, 2), "target_size": [64, 80]}
+    vector = part([told, {}], (8, 10)).vector
+    assert vector is not None
+    expected = torch.tensor([[512, 640, 1, 2, 64, 80], [64, 80, 0, 0, 64, 80]])
+    assert torch.equal(vector, sinusoid(expected.flatten(), 4).view(2, -1))
+    assert SizeSpec(width=4).routes().vector == 24
+
+
+def test_the_refiner_is_told_a_score() -> None:
+    part = SizeSpec(told=("original_size", "crop", "aesthetic"), width=2, factor=8).build(None)
+    said, usual = (part([row], (1, 1)).vector for row in ({"aesthetic": 2.5}, {}))
+    assert said is not None and usual is not None
+    assert torch.equal(usual[:, -2:], sinusoid(torch.tensor([6.0]), 2)) and torch.equal(said[:, :-2], usual[:, :-2])
+    assert torch.equal(said[:, -2:], sinusoid(torch.tensor([2.5]), 2))
+
+
+def test_sizes_that_are_none_are_refused() -> None:
+    part = SizeSpec(width=2, factor=8).build(None)
+    with pytest.raises(DataError, match=r"crop = \[1\]; 2 numbers are needed"):
+        part([{"crop": [1]}], (1, 1))
+    with pytest.raises(SpecError, match="the size of the latent is needed"):
+        part([{}])
+    with pytest.raises(SpecError, match="factor = 0"):
+        SizeSpec().build(None)
+
+
+def test_guidance_compares_with_the_same_sizes() -> None:
+    parts = [built(CLIPSpec(encoders=(TWO,))), SizeSpec(width=2, factor=8).build(None)]
+    conditioner = Conditioner(parts)
+    silent = [part for part in parts if part.guided]
+    row = {"caption": "a fox", "crop": (3, 4)}
+    assert conditioner.without(row, silent) == {"crop": (3, 4)}
