@@ -86,10 +86,10 @@ def test_prompts_with_a_learned_word_equal_the_oracle(count: int, tmp_path: Path
     save_file({"<cat>": normal((count, 8), "inversion")}, path)
     pipeline = Pipeline(8)
     part = ours_like(pipeline)
-    before = part([{"caption": prompt} for prompt in PROMPTS]).tokens
+    before = part([{"caption": prompt, "grammar": "plain"} for prompt in PROMPTS]).tokens
     part.learn(read_words(path)[0])
     pipeline.load_textual_inversion(str(path))
-    ours = part([{"caption": prompt} for prompt in PROMPTS]).tokens
+    ours = part([{"caption": prompt, "grammar": "plain"} for prompt in PROMPTS]).tokens
     assert ours is not None and before is not None
     for number, prompt in enumerate(PROMPTS):
         expected = pipeline.text_encoder(pipeline.ids(prompt)).last_hidden_state[0]
@@ -108,7 +108,7 @@ def test_both_encoders_of_xl_get_their_vectors(tmp_path: Path) -> None:
     for pipeline, name in ((first, "clip_l"), (second, "clip_g")):
         pipeline.load_textual_inversion(load_file(path)[name], token="<cat>")
     for prompt in PROMPTS:
-        cond = part.encode(prompt)
+        cond = part.encode(prompt, "plain")
         states = [p.text_encoder(p.ids(prompt), output_hidden_states=True) for p in (first, second)]
         assert far(cond.tokens, torch.cat([state.hidden_states[-2] for state in states], dim=2)) <= 1e-5
         assert far(cond.vector, states[1].text_embeds) <= 1e-5

@@ -9,15 +9,18 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
-from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Size
+from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size
+from undiffuse.conditioners.prompts.chunks import cut
+from undiffuse.conditioners.prompts.grammar import parse
 from undiffuse.core.conditioning import Conditioning
-from undiffuse.core.spec import Spec
-from undiffuse.networks.text.bpe import LENGTH, clip_tokenizer, encode_clip
+from undiffuse.core.spec import Spec, pick
+from undiffuse.networks.text.bpe import LENGTH, clip_tokenizer, encode_clip, marked, units
 from undiffuse.networks.text.clip import CLIPTextEncoder
 from undiffuse.networks.text.learned import LearnedWord, NewWords
 
+A1111, PLAIN = GRAMMARS = ("a1111", "plain")
 REMEMBERED = 64  # prompts; one of XL takes 630 kB in float32
 
 Positive = Annotated[int, Field(ge=1)]
@@ -66,7 +69,11 @@ class CLIPSpec(PartSpec):
 
 
 class CLIPConditioner(ConditionerPart):
-    """Reads `caption`; the null is the empty caption.
+    """Reads `caption`, and `grammar`: how it is read. The null is the empty caption.
+
+    "a1111" is the grammar of AUTOMATIC1111's web UI: `(x:1.2)` stresses, prompts of any length go on in further chunks of
+    75 tokens, each encoded alone, and states are multiplied by the weights of their tokens and brought back to the mean
+    that a chunk had. "plain" takes the text as it stands and reads its first 75 tokens.
 
     Every prompt is encoded alone, so its states are equal to the bit whatever batch it arrives in, and the latest
     prompts are remembered.
@@ -76,7 +83,7 @@ class CLIPConditioner(ConditionerPart):
         zeros: whether an empty caption gives zeros.
     """
 
-    fields = ("caption",)
+    fields = ("caption", "grammar")
     readings = ("caption",)
     stored = False
     frozen = True
@@ -92,16 +99,31 @@ class CLIPConditioner(ConditionerPart):
         self.token_width = sum(spec.width for spec in specs)
         self.vector_width = sum(spec.projection or spec.width for spec in specs if spec.pooled)
         self.new_words = [NewWords(encoder.words) for encoder in encoders]
-        self._remembered: OrderedDict[str, Conditioning] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, str], Conditioning] = OrderedDict()
         self.register_load_state_dict_post_hook(_forget)
 
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
-        """Tokens (B, 77, D) and, where one is read, a vector (B, P)."""
-        return Conditioning.cat([self._recall(row.get("caption") or "") for row in rows])
+        """Tokens (B, 77 x chunks, D) and, where one is read, a vector (B, P).
+
+        Raises:
+            SpecError: for an unknown grammar.
+        """
+        return Conditioning.cat([self._recall(row.get("caption") or "", row.get("grammar") or A1111) for row in rows])
+
+    def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
+        """Caption and grammar as they are.
+
+        Raises:
+            SpecError: for an unknown grammar.
+        """
+        told = [{name: row[name] for name in self.fields if row.get(name) is not None} for row in given]
+        for row in told:
+            pick(dict.fromkeys(GRAMMARS), row.get("grammar", A1111), "grammar")
+        return told
 
     def truncated(self, captions: Sequence[str]) -> list[bool]:
-        """Which captions are too long, so that their end goes unread."""
-        return encode_clip(clip_tokenizer(), captions, learned=self.new_words[0].ids).truncated
+        """None: a long prompt goes on in further chunks."""
+        return [False] * len(captions)
 
     def text_encoders(self) -> Sequence[nn.Module]:
         """All of them, the first of XL before the second."""
@@ -122,27 +144,41 @@ class CLIPConditioner(ConditionerPart):
         """Drop the remembered prompts; needed after weights were changed by hand."""
         self._remembered.clear()
 
-    def encode(self, caption: str) -> Conditioning:
+    def encode(self, caption: str, grammar: str = A1111) -> Conditioning:
         """The conditioning of one prompt."""
         tokens, pooled = [], []
         for spec, encoder, words in zip(self.specs, self.encoders, self.new_words, strict=True):
-            ids = encode_clip(clip_tokenizer(), [caption], spec.pad, spec.positions, words.ids).ids.to(self.device)
+            ids, weights = (value.to(self.device) for value in self._chunks(caption, grammar, spec, words))
             states = encoder(words.plain(ids), spec.skip, spec.normed, words.embed(ids))
-            tokens.append(states.tokens)  # (1, 77, D)
+            tokens.append(stressed(states.tokens, weights).flatten(0, 1)[None])  # (1, 77 x chunks, D)
             if spec.pooled:
-                pooled.append(states.pooled)  # (1, P)
+                pooled.append(states.pooled[:1])  # (1, P), of the first chunk
         share = 0.0 if self.zeros and not caption else 1.0
         return Conditioning(
             tokens=torch.cat(tokens, dim=2) * share, vector=torch.cat(pooled, dim=1) * share if pooled else None
         )
 
-    def _recall(self, caption: str) -> Conditioning:
-        found = self._remembered.pop(caption, None)
+    def _chunks(self, caption: str, grammar: str, spec: CLIPEncoderSpec, words: NewWords) -> tuple[Tensor, Tensor]:
+        """Token ids and their weights (chunks, 77)."""
+        tokenizer = clip_tokenizer()
+        if grammar == PLAIN:
+            ids = encode_clip(tokenizer, [caption], spec.pad, spec.positions, words.ids).ids
+            return ids, torch.ones(ids.shape)
+        (comma,) = tokenizer.encode(",", add_special_tokens=False).ids
+        chunks = cut(parse(caption), lambda text: units(tokenizer, text, words.ids), comma)
+        ids = torch.stack([marked(tokenizer, chunk.ids, spec.pad, spec.positions) for chunk in chunks])
+        weights = torch.ones(ids.shape)
+        for row, chunk in zip(weights, chunks, strict=True):
+            row[1 : 1 + len(chunk.weights)] = torch.tensor(chunk.weights)
+        return ids, weights
+
+    def _recall(self, caption: str, grammar: str) -> Conditioning:
+        found = self._remembered.pop((caption, grammar), None)
         if found is None:
             # What is remembered must not depend on the mode of whoever asked first: inference mode and autocast are off.
             with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                found = self.encode(caption)
-        self._remembered[caption] = found  # the youngest stands last
+                found = self.encode(caption, grammar)
+        self._remembered[caption, grammar] = found  # the youngest stands last
         if len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
         return found
@@ -150,6 +186,14 @@ class CLIPConditioner(ConditionerPart):
     def _apply(self, *args: Any, **kwargs: Any) -> CLIPConditioner:
         self.forget()  # moved or cast: what is remembered lies elsewhere or has another precision
         return super()._apply(*args, **kwargs)
+
+
+def stressed(states: Tensor, weights: Tensor) -> Tensor:
+    """States (C, N, D) of chunks times the weights of their tokens (C, N), each chunk brought back to the mean that it had."""
+    weighted = states * weights[..., None].to(states)
+    changed = (weights != 1).any(1)[:, None, None]
+    ratio = states.mean((1, 2), keepdim=True) / weighted.mean((1, 2), keepdim=True)
+    return torch.where(changed, weighted * ratio, states)
 
 
 def _forget(part: CLIPConditioner, _: object) -> None:

@@ -85,7 +85,7 @@ class Shelf:
     def _words(self, place: int) -> dict[str, str | None]:
         """What is known in words of a rendering."""
         index, variant = divmod(place, self.cache.variants)
-        return {"caption": self.cache.captions[index][variant], "label": self.cache.labels[index]}
+        return {"caption": self.cache.captions[index][variant], "label": self.cache.labels[index], "grammar": "plain"}
 
     def _flags(self, part: ConditionerPart, flags: Mapping[str, np.ndarray]) -> Tensor:
         """Where (N * V,) a part has all that it reads; a label counts if the model has such a class."""

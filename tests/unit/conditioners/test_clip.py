@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from undiffuse.conditioners.base import Surroundings
+from undiffuse.conditioners.base import Sight, Surroundings
 from undiffuse.conditioners.clip import CLIPConditioner, CLIPEncoderSpec, CLIPSpec
 from undiffuse.conditioners.combined import Conditioner
 from undiffuse.conditioners.size import SizeSpec
@@ -14,6 +14,7 @@ from undiffuse.core.errors import DataError, SpecError
 from undiffuse.core.random import normal
 from undiffuse.networks.embeddings import sinusoid
 
+SIGHT = Sight(encode=lambda pixels: pixels, describe=lambda pixels: pixels, size=(8, 8))
 ONE = CLIPEncoderSpec(width=16, layers=2, heads=2)
 TWO = CLIPEncoderSpec(width=8, layers=2, heads=2, activation="gelu", projection=6, skip=1, normed=False, pooled=True, pad=0)
 
@@ -59,10 +60,9 @@ def test_nothing_said_is_an_empty_prompt_or_zeros(null: str) -> None:
     assert said.tokens.abs().max() > 0
 
 
-def test_the_encoders_never_learn_and_long_prompts_are_told() -> None:
+def test_the_encoders_never_learn() -> None:
     part = built(CLIPSpec(encoders=(ONE,)))
     assert part.frozen and not any(weight.requires_grad for weight in part.parameters())
-    assert part.truncated(["a fox", "fox " * 80]) == [False, True]
     with pytest.raises(ValidationError):
         CLIPSpec(encoders=())
 
@@ -101,3 +101,43 @@ def test_guidance_compares_with_the_same_sizes() -> None:
     silent = [part for part in parts if part.guided]
     row = {"caption": "a fox", "crop": (3, 4)}
     assert conditioner.without(row, silent) == {"crop": (3, 4)}
+
+
+def tokens(part: CLIPConditioner, caption: str, **more: str) -> torch.Tensor:
+    found = part([{"caption": caption, **more}]).tokens
+    assert found is not None
+    return found
+
+
+def test_without_brackets_both_grammars_read_the_same() -> None:
+    part = built(CLIPSpec(encoders=(ONE,)))
+    assert torch.equal(tokens(part, "a fox, at sea"), tokens(part, "a fox, at sea", grammar="plain"))
+    assert not torch.equal(tokens(part, "a (fox)"), tokens(part, "a (fox)", grammar="plain"))
+
+
+def test_weights_multiply_states_and_the_mean_of_a_chunk_stays() -> None:
+    part = built(CLIPSpec(encoders=(ONE,)))
+    plain, stressed = tokens(part, "a fox at sea"), tokens(part, "a (fox:1.5) at sea")
+    weights = torch.ones(77)
+    weights[2] = 1.5  # behind the start mark and "a"
+    expected = plain * weights[:, None]
+    assert torch.allclose(stressed, expected * plain.mean() / expected.mean(), atol=1e-6)
+    assert stressed.mean() == pytest.approx(float(plain.mean()), abs=1e-6)
+
+
+def test_a_long_prompt_goes_on_in_chunks_of_their_own() -> None:
+    part = built(CLIPSpec(encoders=(ONE, TWO)))
+    long = part([{"caption": "fox " * 75 + "boat"}, {"caption": "fox"}])
+    assert long.tokens is not None and long.token_mask is not None and long.vector is not None
+    assert long.tokens.shape == (2, 154, 24) and long.token_mask.sum(1).tolist() == [154, 77]
+    assert torch.allclose(long.tokens[:1, 77:], tokens(part, "boat"), atol=1e-6)
+    first = part([{"caption": "fox " * 75}]).vector
+    assert first is not None and torch.allclose(long.vector[:1], first, atol=1e-6)
+    assert tokens(part, "fox BREAK boat").shape == (1, 154, 24)
+    assert tokens(part, "fox " * 75 + "boat", grammar="plain").shape == (1, 77, 24)
+
+
+def test_an_unknown_grammar_is_refused() -> None:
+    part = built(CLIPSpec(encoders=(ONE,)))
+    with pytest.raises(SpecError, match="unknown grammar 'latin'; there are: a1111, plain"):
+        part.read([{"caption": "a fox", "grammar": "latin"}], SIGHT)

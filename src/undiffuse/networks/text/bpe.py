@@ -88,18 +88,25 @@ def encode_clip(
     """
     if length < 3:
         raise UsageError(explain(f"length {length}", "3 or more is allowed: a start, a token and an end"))
-    end = tokenizer.get_vocab_size() - 1
-    found = [_pieces(tokenizer, text, learned) for text in texts]
-    ids = torch.full((len(found), length), end if pad is None else pad)
-    for row, pieces in zip(ids, found, strict=True):
-        kept = [end - 1, *pieces[: length - 2], end]
-        row[: len(kept)] = torch.tensor(kept)
+    found = [[token for unit in units(tokenizer, text, learned) for token in unit] for text in texts]
+    ids = torch.stack([marked(tokenizer, pieces[: length - 2], pad, length) for pieces in found])
     return Tokens(ids, [len(pieces) > length - 2 for pieces in found])
 
 
-def _pieces(tokenizer: Tokenizer, text: str, learned: Mapping[str, Sequence[int]]) -> list[int]:
-    """The ids of a text without marks; at learned words those of the words."""
-    found: list[int] = []
+def marked(tokenizer: Tokenizer, pieces: Sequence[int], pad: int | None, length: int) -> Tensor:
+    """Token ids (length,) with a start and an end around them, padded; there must be room for both."""
+    end = tokenizer.get_vocab_size() - 1
+    row = torch.full((length,), end if pad is None else pad)
+    row[: len(pieces) + 2] = torch.tensor([end - 1, *pieces, end])
+    return row
+
+
+def units(tokenizer: Tokenizer, text: str, learned: Mapping[str, Sequence[int]] = EMPTY) -> list[tuple[int, ...]]:
+    """The ids of a text without marks, one by one; at learned words all ids of the word together."""
+    found: list[tuple[int, ...]] = []
     for index, piece in enumerate(split_at(text, learned)):
-        found += learned[piece] if index % 2 else tokenizer.encode(piece, add_special_tokens=False).ids
+        if index % 2:
+            found.append(tuple(learned[piece]))
+        else:
+            found += [(token,) for token in tokenizer.encode(piece, add_special_tokens=False).ids]
     return found
