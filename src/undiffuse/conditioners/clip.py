@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -15,12 +16,14 @@ from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Route
 from undiffuse.conditioners.prompts.chunks import cut
 from undiffuse.conditioners.prompts.grammar import parse
 from undiffuse.core.conditioning import Conditioning
+from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec, pick
 from undiffuse.networks.text.bpe import LENGTH, clip_tokenizer, encode_clip, marked, units
 from undiffuse.networks.text.clip import CLIPTextEncoder
 from undiffuse.networks.text.learned import LearnedWord, NewWords
 
 A1111, PLAIN = GRAMMARS = ("a1111", "plain")
+EXTRA = re.compile(r"<(lora|lyco|hypernet):[^>]*>")
 REMEMBERED = 64  # prompts; one of XL takes 630 kB in float32
 
 Positive = Annotated[int, Field(ge=1)]
@@ -114,11 +117,15 @@ class CLIPConditioner(ConditionerPart):
         """Caption and grammar as they are.
 
         Raises:
-            SpecError: for an unknown grammar.
+            SpecError: for an unknown grammar, and for what A1111 has in prompts and we have beside them.
         """
         told = [{name: row[name] for name in self.fields if row.get(name) is not None} for row in given]
         for row in told:
             pick(dict.fromkeys(GRAMMARS), row.get("grammar", A1111), "grammar")
+            extra = EXTRA.search(row.get("caption", ""))
+            if extra and row.get("grammar") != PLAIN:
+                remedy = "undiffuse generate --lora FILE:WEIGHT, or undiffuse.add_lora(model, FILE, WEIGHT)"
+                raise SpecError(explain(f"{extra[0]} in the prompt", "LoRAs are named beside it, by their files", remedy))
         return told
 
     def truncated(self, captions: Sequence[str]) -> list[bool]:

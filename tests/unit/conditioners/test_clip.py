@@ -141,3 +141,10 @@ def test_an_unknown_grammar_is_refused() -> None:
     part = built(CLIPSpec(encoders=(ONE,)))
     with pytest.raises(SpecError, match="unknown grammar 'latin'; there are: a1111, plain"):
         part.read([{"caption": "a fox", "grammar": "latin"}], SIGHT)
+
+
+def test_loras_in_a_prompt_are_not_passed_over() -> None:
+    part = built(CLIPSpec(encoders=(ONE,)))
+    with pytest.raises(SpecError, match=r"<lora:style:0\.8> in the prompt; LoRAs are named beside it.*--lora FILE:WEIGHT"):
+        part.read([{"caption": "a fox <lora:style:0.8>"}], SIGHT)
+    assert part.read([{"caption": "<lora:x:1>", "grammar": "plain"}], SIGHT)[0]["caption"] == "<lora:x:1>"
