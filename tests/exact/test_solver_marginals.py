@@ -16,6 +16,7 @@ from undiffuse.diffusion.grid import make_grid
 from undiffuse.diffusion.schedule import ScheduleSpec, build_schedule
 from undiffuse.diffusion.solvers.ddim import ddim
 from undiffuse.diffusion.solvers.ddpm import ddpm
+from undiffuse.diffusion.solvers.dpmpp import dpmpp_2m_sde
 from undiffuse.diffusion.solvers.euler import euler_ancestral
 
 COUNT = 20_000
@@ -26,6 +27,7 @@ SOLVERS = {
     "ddim eta 1": (ddim, {"eta": 1.0}),
     "ddim eta 0.5": (ddim, {"eta": 0.5}),
     "euler ancestral": (euler_ancestral, {}),
+    "dpmpp 2m sde": (dpmpp_2m_sde, {}),
 }
 SCHEDULES = {
     "stable diffusion": ScheduleSpec(kind="scaled_linear"),

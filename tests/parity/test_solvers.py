@@ -20,6 +20,7 @@ from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    LCMScheduler,
 )
 from torch import Tensor
 
@@ -31,9 +32,10 @@ from undiffuse.diffusion.prediction import to_x0
 from undiffuse.diffusion.schedule import FlowSchedule, ScheduleSpec, build_schedule
 from undiffuse.diffusion.solvers.ddim import ddim
 from undiffuse.diffusion.solvers.ddpm import ddpm
-from undiffuse.diffusion.solvers.dpmpp import dpmpp_2m
+from undiffuse.diffusion.solvers.dpmpp import dpmpp_2m, dpmpp_2m_sde
 from undiffuse.diffusion.solvers.euler import euler, euler_ancestral
 from undiffuse.diffusion.solvers.heun import heun
+from undiffuse.diffusion.solvers.lcm import lcm
 
 # the oracle's own way with NumPy 2; nothing of ours
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
@@ -228,3 +230,35 @@ def test_euler_on_rectified_flow() -> None:
         x = scheduler.step(net(x, question), t, x).prev_sample
         expected.append(x)
     assert_same(in_our_state(trace(euler(start_of(grid), grid, normal), "flow")), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["eps", "v"])
+@pytest.mark.parametrize("steps", [5, 20])
+@pytest.mark.parametrize("spacing", ["trailing", "karras"])
+def test_dpmpp_2m_sde(spacing: str, steps: int, kind: str, dtype: torch.dtype) -> None:
+    grid = grid_of(steps, spacing)
+    scheduler = DPMSolverMultistepScheduler(
+        **STABLE,
+        prediction_type=KINDS[kind],
+        algorithm_type="sde-dpmsolver++",
+        timestep_spacing="trailing",
+        use_karras_sigmas=spacing == "karras",
+    )
+    scheduler.set_timesteps(steps)
+    _, noise = sequence("2m sde", torch.float32)
+    drawn = iter(range(steps))
+    step = lambda output, t, x: scheduler.step(output, t, x, variance_noise=noise(next(drawn))).prev_sample  # noqa: E731
+    expected = their_trace(scheduler, start_of(grid, dtype), step)
+    assert_same(in_our_state(trace(dpmpp_2m_sde(start_of(grid, dtype), grid, noise), kind)), expected)
+
+
+def test_lcm() -> None:
+    """On the levels that diffusers chooses; its boundary terms are below 1e-7 there."""
+    scheduler = LCMScheduler(**STABLE, clip_sample=False)
+    scheduler.set_timesteps(4)
+    schedule = build_schedule(ScheduleSpec(kind="scaled_linear"))
+    grid = Grid((*(schedule.at(float(t)) for t in scheduler.timesteps), make_grid(schedule, 1)[-1]), schedule)
+    generator, noise = sequence("lcm", torch.float32)
+    expected = their_trace(scheduler, start_of(grid), plain(scheduler, generator=generator))
+    assert_same(in_our_state(trace(lcm(start_of(grid), grid, noise), "eps")), expected)

@@ -73,7 +73,7 @@ def test_no_name_means_two_solvers() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("name", ["DPM++ 2M SDE", "unipc", "euler b", "karras", "", "eulerr"])
+@pytest.mark.parametrize("name", ["DPM++ 3M SDE", "unipc", "euler b", "karras", "", "eulerr"])
 def test_unknown_names_are_refused_with_all_that_there_are(name: str) -> None:
     with pytest.raises(SpecError) as caught:
         find_solver(name)

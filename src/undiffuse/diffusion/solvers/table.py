@@ -9,9 +9,10 @@ from undiffuse.core.errors import SpecError, explain
 from undiffuse.diffusion.drive import Solver
 from undiffuse.diffusion.solvers.ddim import ddim, ddim_inverse
 from undiffuse.diffusion.solvers.ddpm import ddpm
-from undiffuse.diffusion.solvers.dpmpp import dpmpp_2m
+from undiffuse.diffusion.solvers.dpmpp import dpmpp_2m, dpmpp_2m_sde
 from undiffuse.diffusion.solvers.euler import euler, euler_ancestral
 from undiffuse.diffusion.solvers.heun import heun
+from undiffuse.diffusion.solvers.lcm import lcm
 
 SUFFIXES = {"karras": "karras", "exponential": "exponential"}
 
@@ -38,6 +39,8 @@ ENTRIES = (
     ),
     SolverEntry("heun", "Heun", heun, ("k_heun", "HeunDiscreteScheduler")),
     SolverEntry("dpmpp_2m", "DPM++ 2M", dpmpp_2m, ("k_dpmpp_2m", "DPMSolverMultistepScheduler", "dpm++ 2m")),
+    SolverEntry("dpmpp_2m_sde", "DPM++ 2M SDE", dpmpp_2m_sde, ("k_dpmpp_2m_sde",)),
+    SolverEntry("lcm", "LCM", lcm, ("LCMScheduler",)),
 )
 SOLVERS = {entry.name: entry for entry in ENTRIES}
 
