@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,17 +123,15 @@ class GraphDecoder(Coder):
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) of latents (B, C, h, w)."""
-        return self.graphs.run("decoder", _Method(self.autoencoder, "decode"), [z])
+        return self.graphs.run("decoder", _Decoding(self.autoencoder), [z])
 
 
-class _Method(nn.Module):
-    """A method of a net as the forward of another."""
+class _Decoding(nn.Module):
+    """An autoencoder's decoding as the forward of a net, which is what is translated."""
 
-    def __init__(self, net: nn.Module, name: str) -> None:
+    def __init__(self, autoencoder: Coder) -> None:
         super().__init__()
-        self.net = net
-        self.name = name
+        self.autoencoder = autoencoder
 
     def forward(self, z: Tensor) -> Tensor:
-        method: Mapping[str, Any] | Callable[[Tensor], Tensor] = getattr(self.net, self.name)
-        return method(z)  # type: ignore[operator]
+        return self.autoencoder.decode(z)
