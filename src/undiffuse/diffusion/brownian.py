@@ -23,17 +23,20 @@ class BrownianPath:
     """W over snr, made of the `Noise` of a run by halving log snr (Levy's construction).
 
     Each node of the tree draws from a negative step of its own, so a picture's path is its own too: the batch, the
-    position in it and the number of steps change nothing. Only the draws of the latest leaf are held.
+    position in it and the number of steps change nothing. Only the draws of the latest leaf and the ends of the latest
+    step are held.
     """
 
     def __init__(self, noise: Noise) -> None:
         self.noise = noise
         self._held: dict[int, Tensor] = {}
+        self._ends: dict[float, Tensor] = {}
 
     def between(self, now: Level, nxt: Level) -> Tensor:
         """Standard normal noise (B, ...) for the step from a level to a cleaner one, the increment of W over its length."""
         start, end = (_snr(level) for level in (now, nxt))
-        return (self.at(end) - self.at(start)) / math.sqrt(end - start)
+        self._ends = {snr: self._ends[snr] if snr in self._ends else self.at(snr) for snr in (start, end)}
+        return (self._ends[end] - self._ends[start]) / math.sqrt(end - start)
 
     def at(self, snr: float) -> Tensor:
         """W (B, ...) at this snr, cut off at the ends; its variance is snr."""
