@@ -13,7 +13,7 @@ from undiffuse.diffusion.grid import Grid, make_grid
 from undiffuse.diffusion.known import keep_known, repaint
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.schedule import ScheduleSpec, build_schedule
-from undiffuse.diffusion.solvers.table import SOLVERS
+from undiffuse.diffusion.solvers.table import ENTRIES, SOLVERS, SolverEntry
 
 COUNT = 4000
 MEAN = torch.tensor([0.5, -0.3], dtype=torch.float64)
@@ -95,3 +95,23 @@ def test_a_known_region_moves_on_the_exact_path_from_its_noise(spec: ScheduleSpe
         on_path = query.level.alpha * GIVEN + query.level.sigma * fresh(-1)[..., 0]
         torch.testing.assert_close(query.x[..., 0], on_path, rtol=1e-9, atol=1e-9)
         query = solver.send(held(query.x, query.level, Conditioning()))
+
+
+def every_number(step: int) -> Tensor:
+    return normal((3, 1, 1, 2), "to the bit", step)
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.name != "ddim_inverse"], ids=lambda entry: entry.name)
+@pytest.mark.parametrize("spec", SCHEDULES.values(), ids=SCHEDULES.keys())
+@pytest.mark.parametrize("steps", [1, 2, 9, 25])
+def test_a_known_region_ends_as_it_is_to_the_bit(entry: SolverEntry, spec: ScheduleSpec, steps: int) -> None:
+    known = every_number(-5)
+    hidden = HIDDEN[:3].float()
+
+    def wild(x: Tensor, level: Level, cond: Conditioning) -> Tensor:
+        return torch.sin(3 * x) + level.sigma
+
+    grid = make_grid(build_schedule(spec), steps)
+    found = drive(entry.function(every_number(-1), grid, every_number), keep_known(wild, known, hidden), Conditioning())
+    assert torch.equal(found[..., 0], known[..., 0])
+    assert not torch.equal(found[..., 1], known[..., 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -16,9 +17,30 @@ from undiffuse.diffusion.solvers.ddim import ddim
 from undiffuse.diffusion.solvers.dpmpp import dpmpp_2m
 from undiffuse.diffusion.solvers.euler import euler
 from undiffuse.diffusion.solvers.heun import heun
+from undiffuse.diffusion.solvers.table import SOLVERS as SOLVERS_BY_NAME
 
 ORDERS = {"ddim": (ddim, 1), "euler": (euler, 1), "heun": (heun, 2), "dpmpp_2m": (dpmpp_2m, 2)}
 SOLVERS = pytest.mark.parametrize(("solver", "order"), ORDERS.values(), ids=ORDERS.keys())
+NAMED = {
+    "dpm_2": ({}, 2),
+    "dpmpp_2s": ({}, 2),
+    "plms": ({}, 2),
+    "ipndm": ({}, 2),
+    "dpmpp_sde": ({"eta": 0.0}, 2),
+    "dpmpp_2m_sde": ({"eta": 0.0}, 2),
+    "dpmpp_2m_sde_heun": ({"eta": 0.0}, 2),
+    "dpm_2_ancestral": ({"eta": 0.0}, 2),
+    "dpmpp_2s_ancestral": ({"eta": 0.0}, 2),
+    "euler_ancestral": ({"eta": 0.0}, 1),
+    "tcd": ({"gamma": 0.0}, 1),
+    "lms": ({}, 2),
+    "deis": ({}, 2),
+    "uni_pc": ({}, 2),
+    "uni_pc_bh2": ({}, 2),
+    "dpmpp_3m_sde": ({"eta": 0.0}, 2),
+}
+EXACT = {name for name in NAMED if name not in {"lms", "deis", "uni_pc", "uni_pc_bh2", "dpmpp_3m_sde"}}
+"""Those whose order does not rise or fall on the way; the others are in test_multistep_orders.py."""
 X = torch.tensor([-2.0, -0.3, 0.4, 1.7], dtype=torch.float64)
 
 
@@ -63,6 +85,31 @@ def measured_order(gaussian, solver, grid: Callable[[int], Grid], steps: int) ->
 @SOLVERS
 def test_on_a_variance_preserving_schedule_every_solver_has_its_order(gaussian, solver, order: int) -> None:
     assert measured_order(gaussian, solver, vp, 160) == pytest.approx(order, abs=0.06)
+
+
+@pytest.mark.parametrize("name", sorted(EXACT))
+@pytest.mark.parametrize(("grid", "steps"), [(vp, 160), (inner_flow, 80)], ids=["variance preserving", "flow"])
+def test_by_name_too_as_odes(gaussian, name: str, grid, steps: int) -> None:
+    options, order = NAMED[name]
+    solver = functools.partial(SOLVERS_BY_NAME[name].function, **options)
+    assert measured_order(gaussian, solver, grid, steps) == pytest.approx(order, abs=0.06)
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("grid", [whole_flow, whole_zero_snr], ids=["flow", "zero terminal snr"])
+def test_from_no_signal_to_clean_more_steps_come_closer(gaussian, name: str, grid) -> None:
+    """First order at both ends costs the midpoint rules up to one order; nothing is worse than first order."""
+    options, order = NAMED[name]
+    solver = functools.partial(SOLVERS_BY_NAME[name].function, **options)
+    assert measured_order(gaussian, solver, grid, 160) > (1.1 if order == 2 else 0.95)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_single_point_is_hit_by_name_too(gaussian, name: str) -> None:
+    data = gaussian(0.7, 0.0)
+    for grid in (whole_flow(5), make_grid(build_schedule(ScheduleSpec(kind="scaled_linear")), 7, "karras")):
+        found = drive(SOLVERS_BY_NAME[name].function(X, grid, None, **NAMED[name][0]), data.denoise, Conditioning())
+        torch.testing.assert_close(found, torch.full_like(X, 0.7), atol=1e-12, rtol=0)
 
 
 @SOLVERS

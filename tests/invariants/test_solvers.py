@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,10 +14,15 @@ from undiffuse.core.random import PictureNoise
 from undiffuse.diffusion.drive import drive
 from undiffuse.diffusion.grid import Grid, make_grid
 from undiffuse.diffusion.level import Level
-from undiffuse.diffusion.schedule import ScheduleSpec, build_schedule
+from undiffuse.diffusion.schedule import ScheduleSpec, build_schedule, level_at
 from undiffuse.diffusion.solvers.table import ENTRIES, SolverEntry
+from undiffuse.diffusion.solvers.table import SOLVERS as SOLVERS_BY_NAME
 
-SOLVERS = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+CHURNED = [
+    replace(SOLVERS_BY_NAME[name], name=f"{name}, churned", function=partial(SOLVERS_BY_NAME[name].function, s_churn=2.0))
+    for name in ("euler", "heun")
+]
+SOLVERS = pytest.mark.parametrize("entry", [*ENTRIES, *CHURNED], ids=lambda entry: entry.name)
 SCHEDULES = {
     "variance preserving": ScheduleSpec(kind="scaled_linear"),
     "zero terminal snr": ScheduleSpec(kind="scaled_linear", zero_terminal_snr=True),
@@ -22,6 +30,7 @@ SCHEDULES = {
 }
 GRIDS = pytest.mark.parametrize("spec", SCHEDULES.values(), ids=SCHEDULES.keys())
 SHAPE = (2, 3, 3)
+ASKS_BETWEEN = {"dpm_2", "dpm_2_ancestral", "dpmpp_2s", "dpmpp_2s_ancestral", "dpmpp_sde", *(entry.name for entry in CHURNED)}
 
 
 def grid_of(spec: ScheduleSpec) -> Grid:
@@ -110,7 +119,7 @@ def test_no_solver_touches_the_global_generator(entry: SolverEntry) -> None:
 
 @GRIDS
 @SOLVERS
-def test_queries_count_the_steps_and_name_levels_of_the_grid(entry: SolverEntry, spec: ScheduleSpec) -> None:
+def test_queries_count_the_steps_and_name_levels_of_the_schedule(entry: SolverEntry, spec: ScheduleSpec) -> None:
     grid = grid_of(spec)
     streams = PictureNoise(5, (0,), SHAPE)
     indices = []
@@ -119,7 +128,13 @@ def test_queries_count_the_steps_and_name_levels_of_the_grid(entry: SolverEntry,
     while True:
         indices.append(query.index)
         assert query.steps == len(grid)
-        assert query.level in grid.levels[:-1]
+        on_grid = query.level in grid.levels[:-1]
+        assert on_grid or entry.name in ASKS_BETWEEN
+        if not on_grid:
+            assert grid[len(grid) - 1].ratio / 100 < query.level.ratio < grid[0].ratio * (1.5 if entry in CHURNED else 1)
+            assert 0 <= query.level.t <= grid.schedule.t_max
+            same = level_at(grid.schedule, query.level.ratio)
+            assert (query.level.alpha, query.level.sigma) == pytest.approx((same.alpha, same.sigma), rel=1e-9)
         try:
             query = solver.send(denoise(query.x, query.level, Conditioning()))
         except StopIteration:

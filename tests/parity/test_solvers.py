@@ -25,6 +25,7 @@ from diffusers import (
 from torch import Tensor
 
 from undiffuse.core.random import normal, torch_stream
+from undiffuse.diffusion.brownian import BrownianPath
 from undiffuse.diffusion.drive import Solver
 from undiffuse.diffusion.grid import Grid, make_grid
 from undiffuse.diffusion.level import Level
@@ -32,7 +33,8 @@ from undiffuse.diffusion.prediction import to_x0
 from undiffuse.diffusion.schedule import FlowSchedule, ScheduleSpec, build_schedule
 from undiffuse.diffusion.solvers.ddim import ddim
 from undiffuse.diffusion.solvers.ddpm import ddpm
-from undiffuse.diffusion.solvers.dpmpp import dpmpp_2m, dpmpp_2m_sde
+from undiffuse.diffusion.solvers.dpmpp import dpmpp_2m
+from undiffuse.diffusion.solvers.dpmpp_sde import dpmpp_2m_sde
 from undiffuse.diffusion.solvers.euler import euler, euler_ancestral
 from undiffuse.diffusion.solvers.heun import heun
 from undiffuse.diffusion.solvers.lcm import lcm
@@ -232,25 +234,35 @@ def test_euler_on_rectified_flow() -> None:
     assert_same(in_our_state(trace(euler(start_of(grid), grid, normal), "flow")), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", ["eps", "v"])
 @pytest.mark.parametrize("steps", [5, 20])
 @pytest.mark.parametrize("spacing", ["trailing", "karras"])
-def test_dpmpp_2m_sde(spacing: str, steps: int, kind: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("rule", ["midpoint", "heun"])
+def test_dpmpp_2m_sde(rule: str, spacing: str, steps: int, kind: str) -> None:
+    """Both on our Brownian path; diffusers takes the noise of a step from outside."""
     grid = grid_of(steps, spacing)
     scheduler = DPMSolverMultistepScheduler(
         **STABLE,
         prediction_type=KINDS[kind],
         algorithm_type="sde-dpmsolver++",
+        solver_type=rule,
         timestep_spacing="trailing",
         use_karras_sigmas=spacing == "karras",
     )
     scheduler.set_timesteps(steps)
-    _, noise = sequence("2m sde", torch.float32)
-    drawn = iter(range(steps))
-    step = lambda output, t, x: scheduler.step(output, t, x, variance_noise=noise(next(drawn))).prev_sample  # noqa: E731
-    expected = their_trace(scheduler, start_of(grid, dtype), step)
-    assert_same(in_our_state(trace(dpmpp_2m_sde(start_of(grid, dtype), grid, noise), kind)), expected)
+    path, rows = BrownianPath(noise_of), iter(range(steps - 1))
+
+    def step(output: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        row = next(rows, None)
+        fresh = torch.zeros_like(x) if row is None else path.between(grid[row], grid[row + 1])
+        return scheduler.step(output, t, x, variance_noise=fresh).prev_sample
+
+    expected = their_trace(scheduler, start_of(grid), step)
+    assert_same(in_our_state(trace(dpmpp_2m_sde(start_of(grid), grid, noise_of, rule=rule), kind)), expected)
+
+
+def noise_of(step: int) -> Tensor:
+    return normal(SHAPE, "parity", step)
 
 
 def test_lcm() -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import pick
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.schedule import DiscreteSchedule, Schedule
+from undiffuse.diffusion.spacings import SPACINGS
 
 CLEAN = Level(0.0, 1.0, 0.0)
-KARRAS_RHO = 7.0
 
 
 @dataclass(frozen=True)
@@ -49,22 +46,29 @@ class Grid:
     def between(self, index: int, share: float) -> Level:
         """The level between rows `index` and `index + 1`: sigma / alpha interpolated geometrically, else t linearly."""
         now, following = self.levels[index], self.levels[index + 1]
-        ratios = [_ratio(level) for level in (now, following)]
-        if all(0 < ratio < math.inf for ratio in ratios):
+        ratios = [level.ratio for level in (now, following)]
+        if all(0 < value < math.inf for value in ratios):
             return self.schedule.from_ratio(ratios[0] ** (1 - share) * ratios[1] ** share)
-        return self.schedule.at(_number(now.t) * (1 - share) + _number(following.t) * share)
+        return self.schedule.at(float(now.t) * (1 - share) + float(following.t) * share)
 
 
 def make_grid(schedule: Schedule, steps: int, spacing: str = "trailing", strength: float = 1.0) -> Grid:
     """A grid of `steps` steps.
 
-    | spacing     | times or ratios                                                                   |
-    |-------------|-----------------------------------------------------------------------------------|
-    | trailing    | even in t, from the very end of the schedule (Lin et al. 2024, table 2)           |
-    | leading     | multiples of T // steps, plus one: the original DDIM; misses the end              |
-    | linspace    | even in t, both ends included                                                     |
-    | karras      | even in (sigma / alpha)^(1/7) (Karras et al. 2022, eq. 5)                         |
-    | exponential | even in log(sigma / alpha)                                                        |
+    | spacing          | times or ratios                                                               |
+    |------------------|-------------------------------------------------------------------------------|
+    | trailing         | even in t, from the very end of the schedule (Lin et al. 2024, table 2)       |
+    | leading          | multiples of T // steps, plus one: the original DDIM; misses the end          |
+    | linspace         | even in t, both ends included ("Uniform" of A1111, "normal" of ComfyUI)       |
+    | sgm_uniform      | even in t from the last whole step, the first left out (generative-models)    |
+    | simple           | every (T / steps)th of the table, from its end, rounded down (ComfyUI)        |
+    | ddim_uniform     | as leading, as far as the schedule goes: often a step more (ComfyUI)          |
+    | karras           | even in (sigma / alpha)^(1/7) (Karras et al. 2022, eq. 5)                     |
+    | exponential      | even in log(sigma / alpha) ("Polyexponential" of A1111 with its rho of 1)     |
+    | kl_optimal       | even in arctan(sigma / alpha) (Sabour et al. 2024, theorem 3.1)               |
+    | beta             | sigma / alpha at even quantiles of Beta(0.6, 0.6) (A1111, diffusers)          |
+    | align_your_steps | optimised for Stable Diffusion 1.5 (Sabour et al. 2024)                       |
+    | align_your_steps_xl | the same for XL                                                            |
 
     Args:
         schedule: where levels come from.
@@ -81,67 +85,3 @@ def make_grid(schedule: Schedule, steps: int, spacing: str = "trailing", strengt
         raise SpecError(explain(f"steps = {steps}", f"{most} are allowed"))
     grid = Grid((*rule(schedule, steps), CLEAN), schedule)
     return grid if strength == 1 else grid.from_strength(strength)
-
-
-def _trailing(schedule: Schedule, steps: int) -> list[Level]:
-    if not isinstance(schedule, DiscreteSchedule):
-        return [schedule.level((steps - i) / steps) for i in range(steps)]
-    count = schedule.t_max + 1
-    return [schedule.at(round(count - i * count / steps) - 1) for i in range(steps)]
-
-
-def _leading(schedule: Schedule, steps: int) -> list[Level]:
-    if not isinstance(schedule, DiscreteSchedule):
-        return _trailing(schedule, steps)  # a continuous schedule has no first step to start from
-    stride = int((schedule.t_max + 1) // steps)
-    offset = min(1, schedule.t_max - (steps - 1) * stride)  # as many steps as levels leave no room for it
-    return [schedule.at(i * stride + offset) for i in reversed(range(steps))]
-
-
-def _linspace(schedule: Schedule, steps: int) -> list[Level]:
-    if not isinstance(schedule, DiscreteSchedule):
-        return _trailing(schedule, steps)  # its last level is the clean one
-    return [schedule.at(float(t)) for t in np.linspace(schedule.t_max, 0, steps)]
-
-
-def _karras(schedule: Schedule, steps: int) -> list[Level]:
-    high, low = _ends(schedule)
-    roots = np.linspace(high ** (1 / KARRAS_RHO), low ** (1 / KARRAS_RHO), steps)
-    return _by_ratio(schedule, roots**KARRAS_RHO)
-
-
-def _exponential(schedule: Schedule, steps: int) -> list[Level]:
-    high, low = _ends(schedule)
-    return _by_ratio(schedule, np.exp(np.linspace(math.log(high), math.log(low), steps)))
-
-
-SPACINGS: dict[str, Any] = {
-    "trailing": _trailing,
-    "leading": _leading,
-    "linspace": _linspace,
-    "karras": _karras,
-    "exponential": _exponential,
-}
-
-
-def _by_ratio(schedule: Schedule, ratios: np.ndarray) -> list[Level]:
-    """Levels of these ratios; the first is the schedule's own last one, also where its ratio is infinite."""
-    return [schedule.at(schedule.t_max), *(schedule.from_ratio(float(ratio)) for ratio in ratios[1:])]
-
-
-def _ends(schedule: Schedule) -> tuple[float, float]:
-    """The largest finite and the smallest positive sigma / alpha of the schedule's whole steps."""
-    high = _ratio(schedule.at(schedule.t_max))
-    if math.isinf(high):
-        high = _ratio(schedule.at(schedule.t_max - 1))
-    low = _ratio(schedule.at(0.0))
-    return high, low if low > 0 else _ratio(schedule.at(1.0))
-
-
-def _ratio(level: Level) -> float:
-    alpha = _number(level.alpha)
-    return _number(level.sigma) / alpha if alpha else math.inf
-
-
-def _number(value: Any) -> float:
-    return float(value)

@@ -18,7 +18,7 @@ from undiffuse.diffusion.drive import Noise, Query, Solver
 from undiffuse.diffusion.grid import Grid
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.prediction import add_noise
-from undiffuse.diffusion.solvers.ratio import posterior_noise, remaining
+from undiffuse.diffusion.solvers.ratio import posterior_noise, raised, remaining
 
 
 def keep_known(denoise: Denoise, known: Tensor, hidden: Tensor) -> Denoise:
@@ -72,7 +72,7 @@ def repaint(x: Tensor, grid: Grid, noise: Noise, known: Tensor, hidden: Tensor, 
         drawn = (left * nxt.sigma / now.sigma) * x + nxt.alpha * (1 - left**2) * x0 + posterior_noise(now, nxt) * fresh
         x = torch.where(anew, drawn, add_noise(known, fresh, nxt) if nxt.sigma else known)
         if back is not None:
-            x = _noised(x, nxt, grid[back], noise(next(draws)))
+            x = raised(x, nxt, grid[back], noise(next(draws)))
     return x
 
 
@@ -83,10 +83,3 @@ def _way(steps: int, jump: int, resamples: int) -> Iterator[tuple[int, int | Non
         for again in reversed(range(resamples if end < steps else 1)):
             for row in range(start, end):
                 yield row, start if again and row + 1 == end else None
-
-
-def _noised(x: Tensor, low: Level, high: Level, noise: Tensor) -> Tensor:
-    """x at a level with more noise: the forward process q(x_high | x_low) in one step."""
-    kept = high.alpha / low.alpha
-    added = max(high.sigma**2 - (kept * low.sigma) ** 2, 0.0) ** 0.5  # type: ignore[type-var]  # a grid's levels are scalars
-    return kept * x + added * noise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,11 @@ class Level:
         alpha, sigma = (torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in (self.alpha, self.sigma))
         shape = (-1, *([1] * (like.ndim - 1)))
         return alpha.view(shape), sigma.view(shape)
+
+    @property
+    def ratio(self) -> float:
+        """sigma / alpha of a scalar level, the sigma of k-diffusion; infinite where alpha is 0."""
+        return float(self.sigma) / float(self.alpha) if self.alpha else math.inf
 
     @property
     def snr(self) -> Number:

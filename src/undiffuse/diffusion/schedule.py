@@ -145,6 +145,15 @@ def build_schedule(spec: ScheduleSpec) -> Schedule:
     return DiscreteSchedule(rescale_to_zero_snr(alphas) if spec.zero_terminal_snr else alphas)
 
 
+def level_at(schedule: Schedule, ratio: float) -> Level:
+    """The level with exactly this sigma / alpha; beyond the ends of the schedule the net is told the end's t."""
+    level = schedule.from_ratio(ratio)
+    if math.isclose(level.ratio, ratio, rel_tol=1e-9) or math.isinf(ratio):
+        return level
+    alpha = math.hypot(float(level.alpha), float(level.sigma)) / math.hypot(1.0, ratio)
+    return Level(level.t, alpha, ratio * alpha)
+
+
 def _betas(spec: ScheduleSpec) -> np.ndarray:
     if spec.kind == "linear":
         return np.linspace(spec.beta_start, spec.beta_end, spec.steps, dtype=np.float64)

@@ -206,5 +206,12 @@ def _batches(requests: Sequence[Request], size: int) -> list[list[_Place]]:
 
 def _settings(request: Request) -> tuple[object, ...]:
     """Everything about a request that must be equal for its pictures to share a batch."""
-    own = request.model_dump(exclude={"prompt", "negative", "label", "seed", "count", "boxes", "context", "scales", *PICTURES})
-    return (*own.values(), *sorted(request.scales.items()), *sorted(request.context), *request.pictures())
+    apart = {"prompt", "negative", "label", "seed", "count", "boxes", "context", "scales", "solver_options"}
+    own = request.model_dump(exclude={*apart, *PICTURES})
+    return (
+        *own.values(),
+        tuple(sorted(request.solver_options.items())),
+        *sorted(request.scales.items()),
+        *sorted(request.context),
+        *request.pictures(),
+    )

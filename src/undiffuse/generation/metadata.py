@@ -25,7 +25,16 @@ SCHEDULE_TYPES = {
     "linspace": "Uniform",
     "karras": "Karras",
     "exponential": "Exponential",
+    "sgm_uniform": "SGM Uniform",
+    "ddim_uniform": "DDIM",
+    "simple": "Simple",
+    "kl_optimal": "KL Optimal",
+    "beta": "Beta",
+    "align_your_steps": "Align Your Steps",
+    "align_your_steps_xl": "Align Your Steps",
 }
+"""A1111's labels; where two spacings share one, it is read as the first."""
+ALSO_READ = {"Normal": "linspace", "Polyexponential": "exponential"}
 NEGATIVE = "Negative prompt:"
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 FEWEST_PAIRS = 3
@@ -74,7 +83,7 @@ def parse_parameters(text: str) -> dict[str, Any]:
 
 
 def _settings(pairs: dict[str, str]) -> dict[str, Any]:
-    spacings = {label: name for name, label in SCHEDULE_TYPES.items()}
+    spacings = {label: name for name, label in reversed(SCHEDULE_TYPES.items())} | ALSO_READ
     width, _, height = pairs.get("Size", "").partition("x")
     return {
         "steps": pairs.get("Steps"),

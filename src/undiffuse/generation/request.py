@@ -16,6 +16,20 @@ from undiffuse.generation.fields import ClassMap, Context, Mask, Rgb
 RANDOM = -1
 PICTURES = ("image", "mask", "layout", "small", "like")
 
+Spacing = Literal[
+    "trailing",
+    "leading",
+    "linspace",
+    "karras",
+    "exponential",
+    "sgm_uniform",
+    "simple",
+    "ddim_uniform",
+    "kl_optimal",
+    "beta",
+    "align_your_steps",
+    "align_your_steps_xl",
+]
 Side = Annotated[int, Field(ge=1, le=8192)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Box = tuple[Fraction, Fraction, Fraction, Fraction, str]
@@ -36,6 +50,7 @@ class Request(Spec):
     | `solver`            | any known spelling: "dpmpp_2m", "Euler a", "DPM++ 2M Karras", "DDIMScheduler"   |
     | `spacing`           | how levels are spaced; None takes the solver's own                              |
     | `eta`               | share of fresh noise in DDIM, 0 to 1                                            |
+    | `solver_options`    | whatever else a solver takes, by its name: {"s_churn": 20}, {"order": 2}        |
     | `seed`              | seed of the first picture; -1 or None draws one here and now                    |
     | `count`             | how many pictures; picture k is the one that `seed + k` gives alone             |
     | `width`, `height`   | in pixels; None takes the model's own size                                      |
@@ -63,8 +78,9 @@ class Request(Spec):
     guidance_interval: tuple[Fraction, Fraction] = (0.0, 1.0)
     guidance_rescale: Fraction = 0.0
     solver: str = "dpmpp_2m"
-    spacing: Literal["trailing", "leading", "linspace", "karras", "exponential"] | None = None
+    spacing: Spacing | None = None
     eta: Fraction = 0.0
+    solver_options: dict[str, float] = Field(default_factory=dict)
     seed: Annotated[int, Field(ge=0, lt=2**64)] = RANDOM
     count: Annotated[int, Field(ge=1, le=10_000)] = 1
     width: Side | None = None
@@ -113,6 +129,7 @@ class Request(Spec):
             raise ValueError(explain("solver 'ddim_inverse' goes from a picture to its noise", "a solver that draws is needed"))
         if self.eta and not entry.takes_eta:
             raise ValueError(explain(f"eta = {self.eta} with solver {self.solver!r}", "only ddim takes eta", "leave eta out"))
+        entry.settings(self.solver_options)
         if self.mask is not None and self.image is None:
             raise ValueError(explain("a mask without an image", "the picture that it lies on is needed"))
         if self.mask is not None and self.image is not None and self.mask.size != self.image.size:

@@ -108,7 +108,7 @@ def sample(pictures: Sequence[Request], model: LatentDiffusion) -> Generator[Ste
     rows = [readings_of(picture, model) for picture in pictures]
     denoise = _guided(pictures, model, rows)
     start = _start(pictures, model, grid, noise)
-    options = {"eta": first.eta} if entry.takes_eta else {}
+    options = ({"eta": first.eta} if entry.takes_eta else {}) | entry.settings(first.solver_options)
     if first.mask is None or first.fill == "learned":
         solver = entry.function(start, grid, noise, **options)
     else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from undiffuse.core.errors import SpecError
-from undiffuse.diffusion.grid import SPACINGS
 from undiffuse.diffusion.solvers.table import ENTRIES, SOLVERS, find_solver
+from undiffuse.diffusion.spacings import SPACINGS
 
 SPELLINGS = {
     "A1111 labels": {
@@ -17,6 +19,35 @@ SPELLINGS = {
         "DPM++ 2M": ("dpmpp_2m", None),
         "DPM++ 2M Karras": ("dpmpp_2m", "karras"),
         "DPM++ 2M Exponential": ("dpmpp_2m", "exponential"),
+        "PLMS": ("plms", None),
+        "LMS": ("lms", None),
+        "LMS Karras": ("lms", "karras"),
+        "DPM2": ("dpm_2", None),
+        "DPM2 a": ("dpm_2_ancestral", None),
+        "DPM2 Karras": ("dpm_2", "karras"),
+        "DPM2 a Karras": ("dpm_2_ancestral", "karras"),
+        "DPM++ 2S a": ("dpmpp_2s_ancestral", None),
+        "DPM++ 2S a Karras": ("dpmpp_2s_ancestral", "karras"),
+        "DPM++ SDE": ("dpmpp_sde", None),
+        "DPM++ SDE Karras": ("dpmpp_sde", "karras"),
+        "DPM++ 2M SDE": ("dpmpp_2m_sde", None),
+        "DPM++ 2M SDE Karras": ("dpmpp_2m_sde", "karras"),
+        "DPM++ 2M SDE Exponential": ("dpmpp_2m_sde", "exponential"),
+        "DPM++ 2M SDE Heun": ("dpmpp_2m_sde_heun", None),
+        "DPM++ 2M SDE Heun Karras": ("dpmpp_2m_sde_heun", "karras"),
+        "DPM++ 2M SDE Heun Exponential": ("dpmpp_2m_sde_heun", "exponential"),
+        "DPM++ 3M SDE": ("dpmpp_3m_sde", None),
+        "DPM++ 3M SDE Karras": ("dpmpp_3m_sde", "karras"),
+        "DPM++ 3M SDE Exponential": ("dpmpp_3m_sde", "exponential"),
+        "UniPC": ("uni_pc", None),
+        "LCM": ("lcm", None),
+        "TCD": ("tcd", None),
+        "Restart": ("restart", None),
+        "Euler SGM Uniform": ("euler", "sgm_uniform"),
+        "DPM++ 2M Align Your Steps": ("dpmpp_2m", "align_your_steps"),
+        "DPM++ 2M Polyexponential": ("dpmpp_2m", "exponential"),
+        "DPM++ 2M KL Optimal": ("dpmpp_2m", "kl_optimal"),
+        "Euler a Normal": ("euler_ancestral", "linspace"),
     },
     "k-diffusion aliases": {
         "k_euler": ("euler", None),
@@ -24,6 +55,16 @@ SPELLINGS = {
         "k_euler_ancestral": ("euler_ancestral", None),
         "k_heun": ("heun", None),
         "k_dpmpp_2m": ("dpmpp_2m", None),
+        "k_lms": ("lms", None),
+        "k_lms_ka": ("lms", "karras"),
+        "k_dpm_2": ("dpm_2", None),
+        "k_dpm_2_a": ("dpm_2_ancestral", None),
+        "k_dpm_2_a_ka": ("dpm_2_ancestral", "karras"),
+        "k_dpmpp_2s_a": ("dpmpp_2s_ancestral", None),
+        "k_dpmpp_sde": ("dpmpp_sde", None),
+        "k_dpmpp_2m_ka": ("dpmpp_2m", "karras"),
+        "k_dpmpp_2m_sde_exp": ("dpmpp_2m_sde", "exponential"),
+        "k_dpmpp_3m_sde": ("dpmpp_3m_sde", None),
     },
     "ComfyUI": {
         "euler": ("euler", None),
@@ -32,6 +73,22 @@ SPELLINGS = {
         "ddim": ("ddim", None),
         "ddpm": ("ddpm", None),
         "dpmpp_2m": ("dpmpp_2m", None),
+        "lms": ("lms", None),
+        "dpm_2": ("dpm_2", None),
+        "dpm_2_ancestral": ("dpm_2_ancestral", None),
+        "dpmpp_2s_ancestral": ("dpmpp_2s_ancestral", None),
+        "dpmpp_sde": ("dpmpp_sde", None),
+        "dpmpp_sde_gpu": ("dpmpp_sde", None),
+        "dpmpp_2m_sde": ("dpmpp_2m_sde", None),
+        "dpmpp_2m_sde_gpu": ("dpmpp_2m_sde", None),
+        "dpmpp_2m_sde_heun": ("dpmpp_2m_sde_heun", None),
+        "dpmpp_3m_sde": ("dpmpp_3m_sde", None),
+        "dpmpp_3m_sde_gpu": ("dpmpp_3m_sde", None),
+        "uni_pc": ("uni_pc", None),
+        "uni_pc_bh2": ("uni_pc_bh2", None),
+        "deis": ("deis", None),
+        "ipndm": ("ipndm", None),
+        "lcm": ("lcm", None),
     },
     "diffusers": {
         "DDIMScheduler": ("ddim", None),
@@ -42,6 +99,17 @@ SPELLINGS = {
         "FlowMatchEulerDiscreteScheduler": ("euler", None),
         "HeunDiscreteScheduler": ("heun", None),
         "DPMSolverMultistepScheduler": ("dpmpp_2m", None),
+        "DPMSolverSinglestepScheduler": ("dpmpp_2s", None),
+        "DPMSolverSDEScheduler": ("dpmpp_sde", None),
+        "KDPM2DiscreteScheduler": ("dpm_2", None),
+        "KDPM2AncestralDiscreteScheduler": ("dpm_2_ancestral", None),
+        "LMSDiscreteScheduler": ("lms", None),
+        "PNDMScheduler": ("plms", None),
+        "IPNDMScheduler": ("ipndm", None),
+        "DEISMultistepScheduler": ("deis", None),
+        "UniPCMultistepScheduler": ("uni_pc", None),
+        "LCMScheduler": ("lcm", None),
+        "TCDScheduler": ("tcd", None),
     },
     "case, blanks, dashes": {
         "dpm++ 2m karras": ("dpmpp_2m", "karras"),
@@ -73,7 +141,7 @@ def test_no_name_means_two_solvers() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("name", ["DPM++ 3M SDE", "unipc", "euler b", "karras", "", "eulerr"])
+@pytest.mark.parametrize("name", ["DPM adaptive", "DPM++ 4M", "euler b", "karras", "", "eulerr"])
 def test_unknown_names_are_refused_with_all_that_there_are(name: str) -> None:
     with pytest.raises(SpecError) as caught:
         find_solver(name)
@@ -82,3 +150,26 @@ def test_unknown_names_are_refused_with_all_that_there_are(name: str) -> None:
     for entry in ENTRIES:
         assert f"{entry.name} ({entry.label})" in message
     assert "'Karras' or 'Exponential'" in message
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_options_are_the_arguments_of_the_function_with_their_defaults(entry) -> None:
+    _, _, _, *more = inspect.signature(entry.function).parameters.values()
+    numbers = {argument.name: argument.default for argument in more if not isinstance(argument.default, str)}
+    assert dict(entry.options) == numbers
+    assert entry.settings(entry.options) == numbers
+
+
+def test_options_that_a_solver_does_not_have_are_refused() -> None:
+    with pytest.raises(SpecError, match="solver option 'churn' with solver 'euler'; it takes s_churn, s_tmin, s_tmax, s_noise"):
+        SOLVERS["euler"].settings({"churn": 1.0})
+    with pytest.raises(SpecError, match="'eta' with solver 'plms'; it takes no options"):
+        SOLVERS["plms"].settings({"eta": 1.0})
+
+
+def test_a_whole_number_stays_one() -> None:
+    found = SOLVERS["lms"].settings({"order": 2.0})
+    assert found == {"order": 2}
+    assert isinstance(found["order"], int)
+    with pytest.raises(SpecError, match=r"solver option order = 2\.5; a whole number is needed"):
+        SOLVERS["lms"].settings({"order": 2.5})

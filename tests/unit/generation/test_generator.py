@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from undiffuse.core.errors import DeviceError, SpecError, UsageError
+from undiffuse.diffusion.solvers.table import SOLVERS
 from undiffuse.generation import generator
 from undiffuse.generation import sample as sampling
 from undiffuse.generation.generator import Generator, Step
@@ -95,13 +96,24 @@ def test_nothing_asked_is_nothing_drawn(draw: Generator) -> None:
     assert list(draw.stream()) == []
 
 
-@pytest.mark.parametrize("solver", ["ddpm", "ddim", "euler", "euler_ancestral", "heun", "dpmpp_2m"])
+@pytest.mark.parametrize("solver", sorted(set(SOLVERS) - {"ddim_inverse"}))
 @pytest.mark.parametrize("steps", [1, 4])
 def test_every_solver_draws_in_as_many_steps_as_it_says(solver: str, steps: int, draw: Generator) -> None:
     seen = list(draw.stream(FOX.replace(solver=solver, steps=steps)))
 
     assert len(seen) == seen[0].steps == steps
     assert len(seen[-1].results) == 1
+
+
+def test_options_reach_the_solver_and_part_batches(draw: Generator) -> None:
+    plain = FOX.replace(solver="Euler", guidance=1)
+    churned = plain.replace(solver_options={"s_churn": 3})
+
+    together, alone = draw.many([plain, churned, plain]), draw(churned)
+
+    assert np.array_equal(levels(together[1].images[0]), levels(alone.images[0]))
+    assert np.array_equal(levels(together[0].images[0]), levels(together[2].images[0]))
+    assert not np.array_equal(levels(together[0].images[0]), levels(together[1].images[0]))
 
 
 def test_a_preview_is_what_the_pictures_look_like_so_far(draw: Generator) -> None:

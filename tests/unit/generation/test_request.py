@@ -10,6 +10,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from undiffuse.core.errors import SpecError
+from undiffuse.diffusion.spacings import SPACINGS
+from undiffuse.generation.metadata import SCHEDULE_TYPES
 from undiffuse.generation.request import Request
 
 
@@ -167,3 +169,18 @@ def test_grey_in_a_mask_stays_grey() -> None:
     soft = Image.linear_gradient("L").resize((8, 8))
     mask = Request(image=Image.new("RGB", (8, 8)), mask=soft).mask
     assert mask is not None and np.array_equal(np.asarray(mask), np.asarray(soft))
+
+
+def test_options_of_the_solver_are_checked_and_carried() -> None:
+    request = Request(solver="Euler", solver_options={"s_churn": 20, "s_tmax": 10})
+    assert Request.from_json(request.to_json()) == request
+    with pytest.raises(SpecError, match="solver option 's_churn' with solver 'dpmpp_2m'; it takes no options"):
+        Request(solver="dpmpp_2m", solver_options={"s_churn": 20})
+    with pytest.raises(SpecError, match="a whole number is needed"):
+        Request(solver="lms", solver_options={"order": 1.5})
+
+
+def test_every_spacing_can_be_asked_for_and_has_a_label() -> None:
+    for spacing in SPACINGS:
+        assert Request(spacing=spacing).spacing == spacing
+    assert set(SCHEDULE_TYPES) == set(SPACINGS)

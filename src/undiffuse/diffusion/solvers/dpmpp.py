@@ -1,4 +1,4 @@
-"""DPM-Solver++ (Lu et al. 2022b)."""
+"""DPM-Solver++ (Lu et al. 2022b), the deterministic forms and the ancestral one of k-diffusion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from undiffuse.diffusion.drive import Noise, Query, Solver
 from undiffuse.diffusion.grid import Grid
-from undiffuse.diffusion.solvers.ratio import remaining
+from undiffuse.diffusion.solvers.ratio import ancestral, halfway, log_step, remaining, towards
 
 
 def dpmpp_2m(x: Tensor, grid: Grid, noise: Noise) -> Solver:
@@ -20,33 +20,32 @@ def dpmpp_2m(x: Tensor, grid: Grid, noise: Noise) -> Solver:
     step_before = math.inf
     for i, (now, nxt) in enumerate(grid.pairs()):
         x0 = yield Query(x, now, i, len(grid))
-        left = remaining(now, nxt)
-        step = -math.log(left) if left > 0 else math.inf  # h, the step in log(alpha / sigma)
+        step = log_step(now, nxt)
         estimate = x0
         if earlier is not None and math.isfinite(step) and math.isfinite(step_before):
             estimate = x0 + step / (2 * step_before) * (x0 - earlier)
-        x = (nxt.sigma / now.sigma) * x + nxt.alpha * (1 - left) * estimate
+        x = (nxt.sigma / now.sigma) * x + nxt.alpha * (1 - remaining(now, nxt)) * estimate
         earlier, step_before = x0, step
     return x
 
 
-def dpmpp_2m_sde(x: Tensor, grid: Grid, noise: Noise) -> Solver:
-    """The stochastic form of `dpmpp_2m`, with the midpoint rule (Lu et al. 2022b, appendix D; k-diffusion).
+def dpmpp_2s(x: Tensor, grid: Grid, noise: Noise) -> Solver:
+    """Singlestep DPM-Solver++ of second order (Lu et al. 2022b, algorithm 1, r = 1/2), two queries a step.
 
-    The step down is twice as long in log SNR as there is left to go, and fresh noise goes up again. First order where
-    there is no usable history, as in `dpmpp_2m`.
+    First order into the clean level and out of alpha = 0. `noise` is not used.
     """
-    earlier: Tensor | None = None
-    step_before = math.inf
+    return dpmpp_2s_ancestral(x, grid, noise, eta=0.0)
+
+
+def dpmpp_2s_ancestral(x: Tensor, grid: Grid, noise: Noise, eta: float = 1.0, s_noise: float = 1.0) -> Solver:
+    """`dpmpp_2s` down to below the next level, then fresh noise up to it (k-diffusion). `eta` = 0 is `dpmpp_2s`."""
     for i, (now, nxt) in enumerate(grid.pairs()):
         x0 = yield Query(x, now, i, len(grid))
-        left = remaining(now, nxt)
-        step = -math.log(left) if left > 0 else math.inf
-        estimate = x0
-        if earlier is not None and math.isfinite(step) and math.isfinite(step_before):
-            estimate = x0 + step / (2 * step_before) * (x0 - earlier)
-        x = (nxt.sigma / now.sigma) * left * x + nxt.alpha * (1 - left**2) * estimate
-        if nxt.sigma > 0:
-            x = x + nxt.sigma * (1 - left**2) ** 0.5 * noise(i)
-        earlier, step_before = x0, step
+        kept, fresh = ancestral(now, nxt, eta)
+        if nxt.sigma > 0 and now.alpha > 0:
+            middle = halfway(grid.schedule, now, nxt.ratio * kept)
+            x0 = yield Query(towards(x, x0, now, middle), middle, i, len(grid))
+        x = towards(x, x0, now, nxt, kept)
+        if nxt.sigma > 0 and fresh > 0:
+            x = x + nxt.sigma * fresh * s_noise * noise(i)
     return x
