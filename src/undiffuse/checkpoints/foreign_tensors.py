@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,11 +18,13 @@ from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 READABLE = 0o644
+COPIED: dict[str, Any] = {"backend": "pread"} if "backend" in (safe_open.__text_signature__ or "") else {}
+"""Tensors are read, not mapped: mapped ones keep the whole file in memory for as long as the last of them is there."""
 READ = (".safetensors", ".sft", *PICKLES)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file by name, and its metadata. Tensors of a .safetensors file stay on disk until they are used.
+    """The tensors of a file by name, and its metadata.
 
     A pickle is read by torch's reader for weights alone, which knows tensors and plain containers and nothing else.
 
@@ -34,7 +37,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.suffix.lower() in PICKLES:
         return _tensors_in(unpickled(path)), {}
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "pt", **COPIED) as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         given = f"{path} cannot be read ({str(error).splitlines()[0]})"

@@ -48,6 +48,7 @@ class Means:
     loras: tuple[str, ...] = ()
     embeddings: tuple[Path, ...] = ()
     engine: str | None = None
+    memory: str | None = None
 
 
 def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Console) -> None:
@@ -60,7 +61,7 @@ def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Consol
 
     requests, same = _requests(order)
     open_folder(out)
-    chosen = means.batch or means.device or means.precision or means.engine
+    chosen = means.batch or means.device or means.precision or means.engine or means.memory
     origin = read_origin(order.again) if order.again is not None and same and not chosen else None
     draw = _generator(means, origin, console)
     if not order.named and draw.model.conditioner.fields:
@@ -216,8 +217,10 @@ def _generator(means: Means, origin: Origin | None, console: Console) -> Generat
         add_lora(model, *lora_file(text))
     for path in means.embeddings:
         add_embedding(model, path)
-    options = {"engine": engine} if engine is not None else {}
-    return Generator(model, device=device, precision=precision, batch=batch or AT_ONCE, tell=console.remark, **options)
+    options: dict[str, Any] = {"engine": engine} if engine is not None else {}
+    return Generator(
+        model, device=device, precision=precision, batch=batch or AT_ONCE, memory=means.memory, tell=console.remark, **options
+    )
 
 
 def _remarks(draw: Generator, requests: list[Request], console: Console) -> list[str]:

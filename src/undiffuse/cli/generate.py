@@ -24,6 +24,7 @@ from undiffuse.cli.options import (
     Json,
     Label,
     Lora,
+    Memory,
     Model,
     Negative,
     Out,
@@ -73,6 +74,7 @@ def command(
     device: Device = None,
     precision: Precision = None,
     engine: Engine = None,
+    memory: Memory = None,
     json: Json = False,
 ) -> None:
     """Turn words into pictures, or draw a picture again from what its PNG tells.
@@ -107,7 +109,7 @@ def command(
         needs=() if again else tuple(name for name, path in contexts.items() if path),
         named=named,
     )
-    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), engine)
+    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), engine, memory)
     carry_out(order, means, out, grid, Console(json))
 
 

@@ -16,6 +16,7 @@ Grammar = Annotated[str | None, typer.Option(help="a1111, which stresses (x:1.2)
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16.")]
 Engine = Annotated[str | None, typer.Option(help="torch; openvino for compiled graphs on a CPU.")]
+Memory = Annotated[str | None, typer.Option(help="auto, plenty, or low: weights brought over a layer at a time.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 
@@ -28,7 +29,7 @@ Scale = Annotated[
 ]
 Box = Annotated[list[str] | None, typer.Option(help="What stands where: left,top,right,bottom,label; sides 0 to 1.")]
 Solver = Annotated[str | None, typer.Option(help='Any spelling: dpmpp_2m, "Euler a", "DPM++ 2M Karras".')]
-Spacing = Annotated[str | None, typer.Option(help="trailing, leading, linspace, karras, exponential.")]
+Spacing = Annotated[str | None, typer.Option(help="trailing, leading, linspace, karras, exponential, beta, ...")]
 Seed = Annotated[int | None, typer.Option(help="Of the first picture; -1 is random.")]
 Count = Annotated[int | None, typer.Option(help="Pictures a prompt, with seeds SEED, SEED + 1, ...")]
 Size = Annotated[str | None, typer.Option(help="128 or 192x128; the model's own when left out.")]

@@ -20,6 +20,7 @@ from undiffuse.core.pictures import to_images
 from undiffuse.generation.additions import additions
 from undiffuse.generation.engines.table import TORCH, put_on
 from undiffuse.generation.given import window_of
+from undiffuse.generation.memory import LOW, PLENTY, choose_memory
 from undiffuse.generation.output import Origin, attach, write_picture
 from undiffuse.generation.request import PICTURES, Request
 from undiffuse.generation.sample import decode, grid_of, sample, settle
@@ -83,13 +84,15 @@ class Generator:
         device: "cpu", "cuda", "cuda:1" or "mps"; the fastest there is by default.
         precision: "fp32", "bf16" or "fp16"; by default bf16 where the hardware computes in it, else fp32.
         batch: how many pictures are drawn at once, at most.
+        memory: "plenty", or "low": weights stay as their file holds them, and where they are, and come to work a layer at a
+            time; chosen by what is free by default.
         engine: "torch", or "openvino" for compiled graphs on a CPU (see `generation/engines/`).
         tell: takes the line; the error stream by default, None for silence.
 
     Raises:
         DeviceError: when the machine lacks the device or precision, or the engine does not work on it.
         DependencyError: when the engine is not installed.
-        UsageError: when `batch` is below 1.
+        UsageError: when `batch` is below 1, or memory is no such word.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Generator:
         device: str | None = None,
         precision: str | None = None,
         batch: int = 4,
+        memory: str | None = None,
         engine: str = TORCH,
         tell: Callable[[str], None] | None = _to_error_stream,
     ) -> None:
@@ -107,8 +111,9 @@ class Generator:
         self.device = choose_device(device)
         self.precision = choose_precision(self.device, precision)
         self.batch = batch
+        self.memory = choose_memory(model, self.device, self.precision, memory if engine == TORCH or memory else PLENTY)
         self.origin = Origin(model.spec.name, model.fingerprint, str(self.device), short_dtype(self.precision), engine=engine)
-        self.model = put_on(engine, model, self.device, self.precision)
+        self.model = put_on(engine, model, self.device, self.precision, self.memory)
         for net in self.model.parts().values():
             net.eval()
         if self.device.type == "cpu":
@@ -118,6 +123,7 @@ class Generator:
 
     def __repr__(self) -> str:
         by = "" if self.origin.engine == TORCH else f", {self.origin.engine}"
+        by += ", weights brought over a layer at a time" if self.memory == LOW else ""
         return f"Generator({self.origin.model!r} on {describe(self.device, self.precision)}{by})"
 
     def __call__(self, request: Request) -> Result:

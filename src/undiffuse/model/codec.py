@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.networks.autoencoder import Coder
+from undiffuse.networks.resting import working_dtype
 from undiffuse.networks.tiny_decoder import TinyDecoder
 
 
@@ -88,5 +89,4 @@ class Codec(nn.Module):
     @property
     def _dtype(self) -> torch.dtype:
         """The precision of the weights; pictures and latents keep their own outside."""
-        weight = next(self.autoencoder.parameters(), None)
-        return torch.float32 if weight is None else weight.dtype
+        return working_dtype(self.autoencoder)

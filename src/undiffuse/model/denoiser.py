@@ -11,6 +11,7 @@ from undiffuse.core.conditioning import Conditioning
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.prediction import to_x0
 from undiffuse.diffusion.schedule import Schedule
+from undiffuse.networks.resting import working_dtype
 
 
 class Network(Protocol):
@@ -31,6 +32,6 @@ class Denoiser(nn.Module):
     def forward(self, x: Tensor, level: Level, cond: Conditioning) -> Tensor:
         """Clean estimate (B, C, h, w) of x (B, C, h, w) at `level` (scalars or (B,)), in x's own precision."""
         rows = level.expand(len(x), x.device)
-        dtype = next(self.network.parameters()).dtype
-        output = self.network(x.to(dtype), torch.as_tensor(rows.t).float(), cond.to(dtype=dtype))
+        dtype = working_dtype(self.network)
+        output = self.network(x.to(dtype), torch.as_tensor(rows.t).float(), cond.to(x.device, dtype))
         return to_x0(self.prediction, output.to(x.dtype), x, rows)

@@ -14,6 +14,7 @@ from undiffuse.model.adapters import Adapters
 from undiffuse.model.codec import Codec
 from undiffuse.model.denoiser import Denoiser
 from undiffuse.model.spec import ModelSpec
+from undiffuse.networks.resting import rest, wake
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,22 @@ class LatentDiffusion:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> LatentDiffusion:
         """Move every part in place, and to `dtype` denoiser and codec; returns the record itself."""
         for module in (self.codec, self.denoiser, self.conditioner):
+            wake(module)
             module.to(device=device)
         if dtype is not None:
             for net in (self.codec.autoencoder, self.codec.previewer, self.denoiser.network):
                 if net is not None:
                     net.to(dtype=dtype)
+        return self
+
+    def rest(self, device: torch.device, dtype: torch.dtype) -> LatentDiffusion:
+        """Leave all weights where and as they are; denoiser and codec work on `device` in `dtype`, a layer at a time.
+
+        The conditioner works where it rests. Returns the record itself.
+        """
+        for module in (self.codec, self.denoiser):
+            wake(module)
+            rest(module, device, dtype)
         return self
 
     def eval(self) -> LatentDiffusion:

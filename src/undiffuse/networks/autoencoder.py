@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from undiffuse.networks.blocks import ResidualBlock, SpatialSelfAttention, group_norm
+from undiffuse.networks.blocks import ResidualBlock, SpatialSelfAttention, Upsample, group_norm, silu
 
 NORM_EPS = 1e-6
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -34,17 +34,6 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.pad(x, (0, 1, 0, 1)))  # (B, C, H/2, W/2)
-
-
-class Upsample(nn.Module):
-    """Double height and width: nearest neighbour, then a 3x3 convolution."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # (B, C, 2H, 2W)
 
 
 def _middle(width: int, attention: bool) -> nn.Sequential:
@@ -83,7 +72,7 @@ class Encoder(nn.Module):
         for level in self.levels:
             x = level(x)
         x = self.middle(x)  # (B, Wn, h, w)
-        return self.last(F.silu(self.norm(x)))  # (B, out, h, w)
+        return self.last(silu(self.norm(x)))  # (B, out, h, w)
 
 
 class Decoder(nn.Module):
@@ -114,7 +103,7 @@ class Decoder(nn.Module):
         x = self.middle(self.first(z))  # (B, Wn, h, w)
         for level in self.levels:
             x = level(x)
-        return self.last(F.silu(self.norm(x)))  # (B, out, H, W)
+        return self.last(silu(self.norm(x)))  # (B, out, H, W)
 
 
 class Coder(nn.Module, ABC):

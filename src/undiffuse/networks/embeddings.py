@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from undiffuse.networks.resting import working_dtype
+
 
 def sinusoid(t: Tensor, width: int, max_period: float = 10000.0) -> Tensor:
     """Cosines, then sines, of t (B,) at `width / 2` geometric frequencies (B, width) (Ho et al. 2020, appendix B).
@@ -35,4 +37,4 @@ class TimeEmbedding(nn.Module):
         self.mlp = EmbeddingMLP(width, out)
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.mlp(sinusoid(t, self.width).to(self.mlp[0].weight.dtype))  # type: ignore[call-overload]  # (B, out)
+        return self.mlp(sinusoid(t, self.width).to(working_dtype(self.mlp)))  # (B, out)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.networks.attention import SpatialTransformer
-from undiffuse.networks.blocks import ResidualBlock, group_norm
+from undiffuse.networks.blocks import ResidualBlock, Upsample, group_norm, silu
 from undiffuse.networks.embeddings import EmbeddingMLP, TimeEmbedding
 
 
@@ -30,17 +30,6 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor, cond: Conditioning) -> Tensor:
         x = self.residual(x, embedding)
         return x if self.transformer is None else self.transformer(x, cond.tokens, cond.token_mask)
-
-
-class Upsample(nn.Module):
-    """Double height and width: nearest neighbour, then a 3x3 convolution."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # (B, C, 2H, 2W)
 
 
 class Level(nn.Module):
@@ -170,7 +159,7 @@ class UNet(nn.Module):
                 x = stage(torch.cat([x, skips.pop()], dim=1), embedding, cond)
             if level.resample is not None:
                 x = level.resample(x)  # type: ignore[operator]  # (B, Wi, 2H, 2W)
-        return self.last(F.silu(self.norm(x)))  # (B, out, H, W)
+        return self.last(silu(self.norm(x)))  # (B, out, H, W)
 
     def _check(self, x: Tensor, cond: Conditioning) -> None:
         height, width = x.shape[-2:]

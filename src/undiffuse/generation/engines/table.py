@@ -10,6 +10,7 @@ import torch
 from undiffuse.core.errors import DeviceError, UsageError, explain
 from undiffuse.core.spec import pick
 from undiffuse.generation.engines.openvino_graphs import GraphDecoder, GraphNetwork, Graphs, graph_cache
+from undiffuse.generation.memory import LOW, PLENTY
 from undiffuse.model.codec import Codec
 from undiffuse.model.denoiser import Denoiser
 from undiffuse.model.latent_diffusion import LatentDiffusion
@@ -17,7 +18,9 @@ from undiffuse.model.latent_diffusion import LatentDiffusion
 TORCH = "torch"
 
 
-def put_on(engine: str, model: LatentDiffusion, device: torch.device, precision: torch.dtype) -> LatentDiffusion:
+def put_on(
+    engine: str, model: LatentDiffusion, device: torch.device, precision: torch.dtype, memory: str = PLENTY
+) -> LatentDiffusion:
     """A model that works on this device, in this precision, by this engine.
 
     Args:
@@ -25,20 +28,24 @@ def put_on(engine: str, model: LatentDiffusion, device: torch.device, precision:
         model: its weights are moved in place.
         device: where the work is done.
         precision: of the arithmetic.
+        memory: "plenty", or "low" for weights that are brought over a layer at a time.
 
     Raises:
         SpecError: for an unknown engine.
         DependencyError: when the engine is not installed.
         DeviceError, UsageError: when it cannot do what is asked for.
     """
-    return pick(ENGINES, engine, "engine")(model, device, precision)
+    return pick(ENGINES, engine, "engine")(model, device, precision, memory)
 
 
-def _torch(model: LatentDiffusion, device: torch.device, precision: torch.dtype) -> LatentDiffusion:
-    return model.to(device=device, dtype=precision)
+def _torch(model: LatentDiffusion, device: torch.device, precision: torch.dtype, memory: str) -> LatentDiffusion:
+    return model.rest(device, precision) if memory == LOW else model.to(device=device, dtype=precision)
 
 
-def _openvino(model: LatentDiffusion, device: torch.device, precision: torch.dtype) -> LatentDiffusion:
+def _openvino(model: LatentDiffusion, device: torch.device, precision: torch.dtype, memory: str) -> LatentDiffusion:
+    if memory == LOW:
+        given = "engine 'openvino' with memory = 'low'"
+        raise UsageError(explain(given, "graphs hold all weights", "use engine 'torch', or leave the memory out"))
     if device.type != "cpu":
         raise DeviceError(explain(f"engine 'openvino' on {device}", "it works on a CPU", "leave the engine or the device out"))
     if model.adapters.loras:
@@ -56,7 +63,7 @@ def _openvino(model: LatentDiffusion, device: torch.device, precision: torch.dty
     return made
 
 
-ENGINES: dict[str, Callable[[LatentDiffusion, torch.device, torch.dtype], LatentDiffusion]] = {
+ENGINES: dict[str, Callable[[LatentDiffusion, torch.device, torch.dtype, str], LatentDiffusion]] = {
     TORCH: _torch,
     "openvino": _openvino,
 }
