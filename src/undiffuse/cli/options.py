@@ -20,6 +20,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 
 Negative = Annotated[str | None, typer.Option(help="What to steer away from.")]
+ClipSkip = Annotated[int | None, typer.Option(help="Read CLIP so far before its end; 1 is the end; for Stable Diffusion.")]
 Label = Annotated[str | None, typer.Option(help="A class name, for models that learned classes.")]
 Steps = Annotated[int | None, typer.Option(help="1 to 1000.")]
 Guidance = Annotated[float | None, typer.Option(help="Strength of the words; 1 is off.")]

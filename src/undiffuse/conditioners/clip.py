@@ -50,6 +50,15 @@ class CLIPEncoderSpec(Spec):
     pooled: bool = False
     pad: Annotated[int, Field(ge=0)] | None = None
 
+    @property
+    def cut(self) -> int:
+        """Layers of the trained net that are not here: diffusers leaves out the last one of SD 2.x, which nothing reads."""
+        return 1 if self.pad == 0 and self.skip == 0 else 0
+
+    def skipped(self, clip_skip: int) -> int:
+        """How many layers before the last that is here the states are read, with A1111's count from the end."""
+        return max(self.skip, clip_skip - 1 - self.cut)
+
 
 class CLIPSpec(PartSpec):
     """Prompts through frozen CLIP encoders, their states side by side in every token.
@@ -72,11 +81,15 @@ class CLIPSpec(PartSpec):
 
 
 class CLIPConditioner(ConditionerPart):
-    """Reads `caption`, and `grammar`: how it is read. The null is the empty caption.
+    """Reads `caption`, and how it is read: `grammar` and `clip_skip`. The null is the empty caption.
 
     "a1111" is the grammar of AUTOMATIC1111's web UI: `(x:1.2)` stresses, prompts of any length go on in further chunks of
     75 tokens, each encoded alone, and states are multiplied by the weights of their tokens and brought back to the mean
     that a chunk had. "plain" takes the text as it stands and reads its first 75 tokens.
+
+    `clip_skip` counts layers as A1111 does: 1 reads what the model was trained on, 2 the states before the last layer. An
+    encoder that leaves out its last layer anyway, as those of SD 2.x and XL, reads the same for 1 and 2. From 3 on ComfyUI
+    goes further back there, in both encoders of XL, and so do we; A1111 would pass over it. Pooled is always the last.
 
     Every prompt is encoded alone, so its states are equal to the bit whatever batch it arrives in, and the latest
     prompts are remembered.
@@ -86,7 +99,7 @@ class CLIPConditioner(ConditionerPart):
         zeros: whether an empty caption gives zeros.
     """
 
-    fields = ("caption", "grammar")
+    fields = ("caption", "grammar", "clip_skip")
     readings = ("caption",)
     stored = False
     frozen = True
@@ -102,7 +115,7 @@ class CLIPConditioner(ConditionerPart):
         self.token_width = sum(spec.width for spec in specs)
         self.vector_width = sum(spec.projection or spec.width for spec in specs if spec.pooled)
         self.new_words = [NewWords(encoder.words) for encoder in encoders]
-        self._remembered: OrderedDict[tuple[str, str], Conditioning] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, str, int], Conditioning] = OrderedDict()
         self.register_load_state_dict_post_hook(_forget)
 
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
@@ -111,17 +124,22 @@ class CLIPConditioner(ConditionerPart):
         Raises:
             SpecError: for an unknown grammar.
         """
-        return Conditioning.cat([self._recall(row.get("caption") or "", row.get("grammar") or A1111) for row in rows])
+        told = [(row.get("caption") or "", row.get("grammar") or A1111, row.get("clip_skip") or 1) for row in rows]
+        return Conditioning.cat([self._recall(*one) for one in told])
 
     def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
-        """Caption and grammar as they are.
+        """Caption, grammar and clip skip as they are.
 
         Raises:
-            SpecError: for an unknown grammar, and for what A1111 has in prompts and we have beside them.
+            SpecError: for an unknown grammar, for more layers left out than there are, and for what A1111 has in prompts
+                and we have beside them.
         """
+        most = min(spec.layers + spec.cut for spec in self.specs)
         told = [{name: row[name] for name in self.fields if row.get(name) is not None} for row in given]
         for row in told:
             pick(dict.fromkeys(GRAMMARS), row.get("grammar", A1111), "grammar")
+            if not 1 <= row.get("clip_skip", 1) <= most:
+                raise SpecError(explain(f"clip_skip = {row['clip_skip']}", f"1 to {most} is allowed with this text encoder"))
             extra = EXTRA.search(row.get("caption", ""))
             if extra and row.get("grammar") != PLAIN:
                 remedy = "undiffuse generate --lora FILE:WEIGHT, or undiffuse.add_lora(model, FILE, WEIGHT)"
@@ -151,12 +169,12 @@ class CLIPConditioner(ConditionerPart):
         """Drop the remembered prompts; needed after weights were changed by hand."""
         self._remembered.clear()
 
-    def encode(self, caption: str, grammar: str = A1111) -> Conditioning:
+    def encode(self, caption: str, grammar: str = A1111, clip_skip: int = 1) -> Conditioning:
         """The conditioning of one prompt."""
         tokens, pooled = [], []
         for spec, encoder, words in zip(self.specs, self.encoders, self.new_words, strict=True):
             ids, weights = (value.to(self.device) for value in self._chunks(caption, grammar, spec, words))
-            states = encoder(words.plain(ids), spec.skip, spec.normed, words.embed(ids))
+            states = encoder(words.plain(ids), spec.skipped(clip_skip), spec.normed, words.embed(ids))
             tokens.append(stressed(states.tokens, weights).flatten(0, 1)[None])  # (1, 77 x chunks, D)
             if spec.pooled:
                 pooled.append(states.pooled[:1])  # (1, P), of the first chunk
@@ -179,13 +197,14 @@ class CLIPConditioner(ConditionerPart):
             row[1 : 1 + len(chunk.weights)] = torch.tensor(chunk.weights)
         return ids, weights
 
-    def _recall(self, caption: str, grammar: str) -> Conditioning:
-        found = self._remembered.pop((caption, grammar), None)
+    def _recall(self, caption: str, grammar: str, clip_skip: int) -> Conditioning:
+        told = (caption, grammar, clip_skip)
+        found = self._remembered.pop(told, None)
         if found is None:
             # What is remembered must not depend on the mode of whoever asked first: inference mode and autocast are off.
             with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                found = self.encode(caption, grammar)
-        self._remembered[caption, grammar] = found  # the youngest stands last
+                found = self.encode(*told)
+        self._remembered[told] = found  # the youngest stands last
         if len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
         return found

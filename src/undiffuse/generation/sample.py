@@ -61,6 +61,7 @@ def _said(request: Request) -> Iterator[tuple[str, object, str]]:
     """Everything that a request may say: what to call it, its value, and the field that a part must read."""
     yield "the prompt", request.prompt, "caption"
     yield "the negative prompt", request.negative, "caption"
+    yield "clip_skip", request.clip_skip > 1, "clip_skip"
     yield "the label", request.label, "label"
     yield "the semantic map", request.layout, "layout"
     yield "the small picture", request.small, "small"

@@ -103,7 +103,7 @@ def test_guidance_compares_with_the_same_sizes() -> None:
     assert conditioner.without(row, silent) == {"crop": (3, 4)}
 
 
-def tokens(part: CLIPConditioner, caption: str, **more: str) -> torch.Tensor:
+def tokens(part: CLIPConditioner, caption: str, **more: object) -> torch.Tensor:
     found = part([{"caption": caption, **more}]).tokens
     assert found is not None
     return found
@@ -141,6 +141,17 @@ def test_an_unknown_grammar_is_refused() -> None:
     part = built(CLIPSpec(encoders=(ONE,)))
     with pytest.raises(SpecError, match="unknown grammar 'latin'; there are: a1111, plain"):
         part.read([{"caption": "a fox", "grammar": "latin"}], SIGHT)
+
+
+def test_clip_skip_counts_from_the_end_and_layers_end() -> None:
+    part = built(CLIPSpec(encoders=(ONE, TWO)))
+    one, two = (tokens(part, "a fox", clip_skip=n) for n in (1, 2))
+    assert torch.equal(one, tokens(part, "a fox"))
+    assert not torch.equal(one[..., :16], two[..., :16])
+    assert torch.equal(one[..., 16:], two[..., 16:])  # it leaves out its last layer anyway
+    assert part.read([{"caption": "a fox", "clip_skip": 2}], SIGHT) == [{"caption": "a fox", "clip_skip": 2}]
+    with pytest.raises(SpecError, match=r"clip_skip = 3; 1 to 2 is allowed with this text encoder\."):
+        part.read([{"caption": "a fox", "clip_skip": 3}], SIGHT)
 
 
 def test_loras_in_a_prompt_are_not_passed_over() -> None:
