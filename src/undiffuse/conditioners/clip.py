@@ -13,16 +13,19 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size
-from undiffuse.conditioners.prompts.chunks import cut
+from undiffuse.conditioners.prompts import comfyui
+from undiffuse.conditioners.prompts.chunks import Chunk, cut
 from undiffuse.conditioners.prompts.grammar import parse
+from undiffuse.conditioners.prompts.weights import interpolated, stressed
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec, pick
-from undiffuse.networks.text.bpe import LENGTH, clip_tokenizer, encode_clip, marked, units
-from undiffuse.networks.text.clip import CLIPTextEncoder
+from undiffuse.networks.text.bpe import LENGTH, clip_tokenizer, marked, units
+from undiffuse.networks.text.clip import CLIPTextEncoder, TextStates
 from undiffuse.networks.text.learned import LearnedWord, NewWords
 
-A1111, PLAIN = GRAMMARS = ("a1111", "plain")
+A1111, COMFYUI, PLAIN = GRAMMARS = ("a1111", "comfyui", "plain")
+EMPTY = Chunk((), ())
 EXTRA = re.compile(r"<(lora|lyco|hypernet):[^>]*>")
 REMEMBERED = 64  # prompts; one of XL takes 630 kB in float32
 
@@ -85,7 +88,9 @@ class CLIPConditioner(ConditionerPart):
 
     "a1111" is the grammar of AUTOMATIC1111's web UI: `(x:1.2)` stresses, prompts of any length go on in further chunks of
     75 tokens, each encoded alone, and states are multiplied by the weights of their tokens and brought back to the mean
-    that a chunk had. "plain" takes the text as it stands and reads its first 75 tokens.
+    that a chunk had. "comfyui" is ComfyUI's: states are led away from those of the empty prompt by the weights, and an
+    empty prompt is encoded whatever the model was trained on. "plain" takes the text as it stands and reads its first 75
+    tokens.
 
     `clip_skip` counts layers as A1111 does: 1 reads what the model was trained on, 2 the states before the last layer. An
     encoder that leaves out its last layer anyway, as those of SD 2.x and XL, reads the same for 1 and 2. From 3 on ComfyUI
@@ -172,30 +177,27 @@ class CLIPConditioner(ConditionerPart):
     def encode(self, caption: str, grammar: str = A1111, clip_skip: int = 1) -> Conditioning:
         """The conditioning of one prompt."""
         tokens, pooled = [], []
-        for spec, encoder, words in zip(self.specs, self.encoders, self.new_words, strict=True):
-            ids, weights = (value.to(self.device) for value in self._chunks(caption, grammar, spec, words))
-            states = encoder(words.plain(ids), spec.skipped(clip_skip), spec.normed, words.embed(ids))
-            tokens.append(stressed(states.tokens, weights).flatten(0, 1)[None])  # (1, 77 x chunks, D)
+        for place, spec in enumerate(self.specs):
+            chunks = _chunks(caption, grammar, self.new_words[place], spec.positions)
+            states, weights = self._states(chunks, place, clip_skip), _weights(chunks, spec.positions).to(self.device)
+            if grammar == COMFYUI and (weights != 1).any():
+                weighed = interpolated(states.tokens, weights, self._states([EMPTY], place, clip_skip).tokens[0])
+            else:
+                weighed = stressed(states.tokens, weights)
+            tokens.append(weighed.flatten(0, 1)[None])  # (1, 77 x chunks, D)
             if spec.pooled:
                 pooled.append(states.pooled[:1])  # (1, P), of the first chunk
-        share = 0.0 if self.zeros and not caption else 1.0
+        share = 0.0 if self.zeros and not caption and grammar != COMFYUI else 1.0
         return Conditioning(
             tokens=torch.cat(tokens, dim=2) * share, vector=torch.cat(pooled, dim=1) * share if pooled else None
         )
 
-    def _chunks(self, caption: str, grammar: str, spec: CLIPEncoderSpec, words: NewWords) -> tuple[Tensor, Tensor]:
-        """Token ids and their weights (chunks, 77)."""
-        tokenizer = clip_tokenizer()
-        if grammar == PLAIN:
-            ids = encode_clip(tokenizer, [caption], spec.pad, spec.positions, words.ids).ids
-            return ids, torch.ones(ids.shape)
-        (comma,) = tokenizer.encode(",", add_special_tokens=False).ids
-        chunks = cut(parse(caption), lambda text: units(tokenizer, text, words.ids), comma)
-        ids = torch.stack([marked(tokenizer, chunk.ids, spec.pad, spec.positions) for chunk in chunks])
-        weights = torch.ones(ids.shape)
-        for row, chunk in zip(weights, chunks, strict=True):
-            row[1 : 1 + len(chunk.weights)] = torch.tensor(chunk.weights)
-        return ids, weights
+    def _states(self, chunks: Sequence[Chunk], place: int, clip_skip: int) -> TextStates:
+        """What the encoder at this place says of chunks."""
+        spec, words = self.specs[place], self.new_words[place]
+        ids = torch.stack([marked(clip_tokenizer(), chunk.ids, spec.pad, spec.positions) for chunk in chunks])
+        ids = ids.to(self.device)
+        return self.encoders[place](words.plain(ids), spec.skipped(clip_skip), spec.normed, words.embed(ids))
 
     def _recall(self, caption: str, grammar: str, clip_skip: int) -> Conditioning:
         told = (caption, grammar, clip_skip)
@@ -214,12 +216,28 @@ class CLIPConditioner(ConditionerPart):
         return super()._apply(*args, **kwargs)
 
 
-def stressed(states: Tensor, weights: Tensor) -> Tensor:
-    """States (C, N, D) of chunks times the weights of their tokens (C, N), each chunk brought back to the mean that it had."""
-    weighted = states * weights[..., None].to(states)
-    changed = (weights != 1).any(1)[:, None, None]
-    ratio = states.mean((1, 2), keepdim=True) / weighted.mean((1, 2), keepdim=True)
-    return torch.where(changed, weighted * ratio, states)
+def _chunks(caption: str, grammar: str, words: NewWords, length: int) -> list[Chunk]:
+    """A prompt cut as its grammar says, in chunks that fill `length` tokens with their marks."""
+    tokenizer = clip_tokenizer()
+
+    def tokenize(text: str) -> list[tuple[int, ...]]:
+        return units(tokenizer, text, words.ids)
+
+    if grammar == PLAIN:
+        ids = [token for unit in tokenize(caption) for token in unit][: length - 2]
+        return [Chunk(tuple(ids), (1.0,) * len(ids))]
+    if grammar == COMFYUI:
+        return comfyui.fill(comfyui.parse(caption), tokenize)
+    (comma,) = tokenizer.encode(",", add_special_tokens=False).ids
+    return cut(parse(caption), tokenize, comma)
+
+
+def _weights(chunks: Sequence[Chunk], length: int) -> Tensor:
+    """The weights of chunks (C, length); marks and what is behind the end count once."""
+    weights = torch.ones(len(chunks), length)
+    for row, chunk in zip(weights, chunks, strict=True):
+        row[1 : 1 + len(chunk.weights)] = torch.tensor(chunk.weights)
+    return weights
 
 
 def _forget(part: CLIPConditioner, _: object) -> None:
