@@ -21,11 +21,10 @@ from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec, pick
 from undiffuse.networks.text.bpe import LENGTH, clip_tokenizer, marked, units
-from undiffuse.networks.text.clip import CLIPTextEncoder, TextStates
+from undiffuse.networks.text.clip import CLIPTextEncoder
 from undiffuse.networks.text.learned import LearnedWord, NewWords
 
 A1111, COMFYUI, PLAIN = GRAMMARS = ("a1111", "comfyui", "plain")
-EMPTY = Chunk((), ())
 EXTRA = re.compile(r"<(lora|lyco|hypernet):[^>]*>")
 REMEMBERED = 64  # prompts; one of XL takes 630 kB in float32
 
@@ -177,11 +176,13 @@ class CLIPConditioner(ConditionerPart):
     def encode(self, caption: str, grammar: str = A1111, clip_skip: int = 1) -> Conditioning:
         """The conditioning of one prompt."""
         tokens, pooled = [], []
-        for place, spec in enumerate(self.specs):
-            chunks = _chunks(caption, grammar, self.new_words[place], spec.positions)
-            states, weights = self._states(chunks, place, clip_skip), _weights(chunks, spec.positions).to(self.device)
+        for spec, encoder, words in zip(self.specs, self.encoders, self.new_words, strict=True):
+            ids, weights = (value.to(self.device) for value in self._chunks(caption, grammar, spec, words))
+            skip = spec.skipped(clip_skip)
+            states = encoder(words.plain(ids), skip, spec.normed, words.embed(ids))
             if grammar == COMFYUI and (weights != 1).any():
-                weighed = interpolated(states.tokens, weights, self._states([EMPTY], place, clip_skip).tokens[0])
+                nothing, _ = self._chunks("", grammar, spec, words)
+                weighed = interpolated(states.tokens, weights, encoder(nothing.to(self.device), skip, spec.normed).tokens[0])
             else:
                 weighed = stressed(states.tokens, weights)
             tokens.append(weighed.flatten(0, 1)[None])  # (1, 77 x chunks, D)
@@ -192,12 +193,15 @@ class CLIPConditioner(ConditionerPart):
             tokens=torch.cat(tokens, dim=2) * share, vector=torch.cat(pooled, dim=1) * share if pooled else None
         )
 
-    def _states(self, chunks: Sequence[Chunk], place: int, clip_skip: int) -> TextStates:
-        """What the encoder at this place says of chunks."""
-        spec, words = self.specs[place], self.new_words[place]
-        ids = torch.stack([marked(clip_tokenizer(), chunk.ids, spec.pad, spec.positions) for chunk in chunks])
-        ids = ids.to(self.device)
-        return self.encoders[place](words.plain(ids), spec.skipped(clip_skip), spec.normed, words.embed(ids))
+    def _chunks(self, caption: str, grammar: str, spec: CLIPEncoderSpec, words: NewWords) -> tuple[Tensor, Tensor]:
+        """Token ids and their weights (chunks, 77)."""
+        tokenizer = clip_tokenizer()
+        chunks = _cut(tokenizer, caption, grammar, words, spec.positions)
+        ids = torch.stack([marked(tokenizer, chunk.ids, spec.pad, spec.positions) for chunk in chunks])
+        weights = torch.ones(ids.shape)
+        for row, chunk in zip(weights, chunks, strict=True):
+            row[1 : 1 + len(chunk.weights)] = torch.tensor(chunk.weights)
+        return ids, weights
 
     def _recall(self, caption: str, grammar: str, clip_skip: int) -> Conditioning:
         told = (caption, grammar, clip_skip)
@@ -216,9 +220,8 @@ class CLIPConditioner(ConditionerPart):
         return super()._apply(*args, **kwargs)
 
 
-def _chunks(caption: str, grammar: str, words: NewWords, length: int) -> list[Chunk]:
+def _cut(tokenizer: Tokenizer, caption: str, grammar: str, words: NewWords, length: int) -> list[Chunk]:
     """A prompt cut as its grammar says, in chunks that fill `length` tokens with their marks."""
-    tokenizer = clip_tokenizer()
 
     def tokenize(text: str) -> list[tuple[int, ...]]:
         return units(tokenizer, text, words.ids)
@@ -230,14 +233,6 @@ def _chunks(caption: str, grammar: str, words: NewWords, length: int) -> list[Ch
         return comfyui.fill(comfyui.parse(caption), tokenize)
     (comma,) = tokenizer.encode(",", add_special_tokens=False).ids
     return cut(parse(caption), tokenize, comma)
-
-
-def _weights(chunks: Sequence[Chunk], length: int) -> Tensor:
-    """The weights of chunks (C, length); marks and what is behind the end count once."""
-    weights = torch.ones(len(chunks), length)
-    for row, chunk in zip(weights, chunks, strict=True):
-        row[1 : 1 + len(chunk.weights)] = torch.tensor(chunk.weights)
-    return weights
 
 
 def _forget(part: CLIPConditioner, _: object) -> None:

@@ -29,6 +29,7 @@ from undiffuse.model.spec import ModelSpec
 
 SIDE = 8  # of a latent
 FOX = Request("a fox", seed=3, steps=6, guidance=3.0, solver="euler")
+NEAR = {"rtol": 1e-3, "atol": 1e-3}  # what another batch size does to a sum of float32; other texts differ by far more
 TEXTS = ["a fox", "a river", "stone", "red", "nothing", "blur", "fog", "", BLANK, "a ", "b ", "c "]
 
 
@@ -101,9 +102,10 @@ def test_an_edit_is_two_halves_driven_by_hand(model: LatentDiffusion) -> None:
     half = by_hand(model, start(model), levels[:5], "a fox")
     expected = by_hand(model, half, levels[4:], "a river")
     found = latent(model, FOX.replace(prompt="a [fox:river:0.5]"))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(latent(model, FOX.replace(prompt="a [fox:river:3]")), found)
-    assert (latent(model, FOX) - found).abs().max() > 0.01
+    torch.testing.assert_close(found, expected, **NEAR)
+    torch.testing.assert_close(latent(model, FOX.replace(prompt="a [fox:river:3]")), found, **NEAR)
+    for other in ("a fox", "a river", "a [fox:river:2]", "a [fox:river:4]"):
+        assert (latent(model, FOX.replace(prompt=other)) - found).abs().max() > 0.02
 
 
 def test_a_negative_prompt_changes_on_the_way_too(model: LatentDiffusion) -> None:
@@ -111,7 +113,7 @@ def test_a_negative_prompt_changes_on_the_way_too(model: LatentDiffusion) -> Non
     half = by_hand(model, start(model), levels[:3], "a fox", "blur")
     expected = by_hand(model, half, levels[2:], "a fox", "fog")
     found = latent(model, FOX.replace(negative="[blur:fog:1]"))
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, expected, **NEAR)
 
 
 def test_a_solver_that_asks_twice_in_a_step_is_told_the_same_twice(
@@ -147,7 +149,7 @@ def test_pictures_of_a_batch_have_scripts_of_their_own(model: LatentDiffusion) -
     ]
     together = latent(model, *batch)
     for row, request in enumerate(batch):
-        torch.testing.assert_close(together[row : row + 1], latent(model, request), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(together[row : row + 1], latent(model, request), **NEAR)
 
 
 def test_several_prompts_are_added_up(model: LatentDiffusion) -> None:
@@ -160,12 +162,12 @@ def test_several_prompts_are_added_up(model: LatentDiffusion) -> None:
         expected = answers[0]
         for weight, answer in zip((1.0, 1.2, -0.5), answers[1:], strict=True):
             expected = expected + scale * weight * (answer - answers[0])
-        torch.testing.assert_close(latent(model, one.replace(guidance=scale)), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(latent(model, one.replace(guidance=scale)), expected, **NEAR)
 
 
 @pytest.mark.parametrize("prompt", ["a fox AND a fox :0", "a fox :0.25 AND a fox :0.75", "a fox AND a river :0"])
 def test_weights_that_come_to_one_prompt_are_that_prompt(prompt: str, model: LatentDiffusion) -> None:
-    torch.testing.assert_close(latent(model, FOX.replace(prompt=prompt)), latent(model, FOX), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(latent(model, FOX.replace(prompt=prompt)), latent(model, FOX), **NEAR)
 
 
 def test_steps_count_from_where_a_picture_is_taken_up(model: LatentDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
