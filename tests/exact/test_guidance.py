@@ -10,7 +10,7 @@ from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError
 from undiffuse.core.random import normal
 from undiffuse.diffusion.grid import make_grid
-from undiffuse.diffusion.guidance import classifier_free, stacked
+from undiffuse.diffusion.guidance import Others, classifier_free, stacked
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.prediction import to_noise
 from undiffuse.diffusion.schedule import ScheduleSpec, build_schedule
@@ -169,3 +169,52 @@ def test_a_scale_of_one_everywhere_asks_once() -> None:
     guided = stacked(net, [(words(-0.5), 1.0), (words(0.2), 1.0)])(X, MIDDLE, words(1.0, 1.0, 1.0))
     torch.testing.assert_close(guided, ask(1.0))
     assert len(net.calls[0][0]) == len(X)
+
+
+BESIDE = Others(words(-0.2, 0.7, 0.4), owners=(2, 0, 2), weights=(0.5, 1.5, -1.0), first=(1.0, 1.0, 2.0))
+
+
+def composed(scale: float, negative: float = -0.5) -> list[Tensor]:
+    """A1111's formula, picture by picture."""
+    told = [[(1.0, 0.9), (1.5, 0.7)], [(1.0, 0.3)], [(2.0, 0.1), (0.5, -0.2), (-1.0, 0.4)]]
+    less = ask(negative)
+    return [
+        less[row] + sum(scale * weight * (ask(word)[row] - less[row]) for weight, word in parts)
+        for row, parts in enumerate(told)
+    ]
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 4.0])
+def test_others_are_added_each_with_its_weight(scale: float) -> None:
+    net = Net()
+    guided = stacked(net, [(words(-0.5), scale)], others=BESIDE)(X, MIDDLE, words(0.9, 0.3, 0.1))
+    torch.testing.assert_close(guided, torch.stack(composed(scale)))
+    ((x, _, _),) = net.calls
+    assert len(x) == 9
+
+
+def test_others_join_the_last_context() -> None:
+    guided = stacked(Net(), [(words(-0.5), 1.5), (words(0.2), 4.0)], others=BESIDE)(X, MIDDLE, words(0.9, 0.3, 0.1))
+    before = ask(-0.5) + 1.5 * (ask(0.2) - ask(-0.5))
+    torch.testing.assert_close(guided, before + torch.stack(composed(4.0, negative=0.2)) - ask(0.2))
+
+
+def test_where_guidance_is_off_others_are_followed_all_the_same() -> None:
+    guide = stacked(Net(), [(words(-0.5), 4.0)], interval=(0.0, 0.2), others=BESIDE)
+    guided = guide(X, MIDDLE, words(0.9, 0.3, 0.1))
+    torch.testing.assert_close(guided, torch.stack(composed(1.0)))
+    assert torch.equal(guided[1], ask(0.3)[1])  # it has no others: to the bit
+
+
+def test_contrast_is_that_of_all_together() -> None:
+    guided = stacked(Net(), [(words(-0.5), 4.0)], rescale=1.0, others=BESIDE)(X, MIDDLE, words(0.9, 0.3, 0.1))
+    for row, towards in enumerate(composed(1.0)):
+        torch.testing.assert_close(guided[row].std(), towards.std())
+
+
+def test_others_are_asked_at_the_level_of_their_picture() -> None:
+    u = torch.tensor([0.9, 0.5, 0.3], dtype=torch.float64)
+    together = stacked(Net(), [(words(-0.5), 4.0)], others=BESIDE)(X, Level(1000 * u, 1 - u, u), words(0.9, 0.3, 0.1))
+    alone = Others(words(0.7), owners=(0,), weights=(1.5,), first=(1.0,))
+    guide = stacked(Net(), [(words(-0.5), 4.0)], others=alone)
+    torch.testing.assert_close(together[:1], guide(X[:1], Level(1000 * u[0], 1 - u[0], u[0]), words(0.9)))

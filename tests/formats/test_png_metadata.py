@@ -55,6 +55,14 @@ def test_a_start_from_a_picture_is_told() -> None:
     assert ", Denoising strength: 0.6, " in text
 
 
+def test_a_clip_skip_of_one_is_not_told() -> None:
+    text = parameters_text(FOX.replace(clip_skip=2), "m", "h")
+
+    assert ", Clip skip: 2, " in text
+    assert parse_parameters(text)["clip_skip"] == "2"
+    assert "Clip skip" not in parameters_text(FOX, "m", "h") and "clip_skip" not in parse_parameters("a fox")
+
+
 def test_a_value_with_commas_is_quoted() -> None:
     text = parameters_text(FOX.replace(label='fox: red, "small"'), "m", "h")
 
@@ -93,6 +101,7 @@ def test_a_text_of_another_program(tmp_path: Path) -> None:
         seed=1234,
         width=512,
         height=768,
+        clip_skip=2,
     )
 
 

@@ -13,6 +13,7 @@ from undiffuse.cli.drawing import Means, Order, boxes, carry_out, nothing_named,
 from undiffuse.cli.options import (
     Batch,
     Box,
+    ClipSkip,
     Count,
     Device,
     Embedding,
@@ -51,6 +52,7 @@ def command(
     embedding: Embedding = None,
     negative: Negative = None,
     grammar: Grammar = None,
+    clip_skip: ClipSkip = None,
     label: Label = None,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -92,6 +94,7 @@ def command(
         {"image": init, "mask": mask, **contexts},
         {
             "negative": negative,
+            "clip_skip": clip_skip,
             "label": label,
             "steps": steps,
             "guidance": guidance,

@@ -11,6 +11,7 @@ from undiffuse.cli.console import Console
 from undiffuse.cli.drawing import Means, Order, carry_out, scales, sides
 from undiffuse.cli.options import (
     Batch,
+    ClipSkip,
     Count,
     Device,
     Fill,
@@ -43,6 +44,7 @@ def command(
     fill: Fill = None,
     model: Model = None,
     negative: Negative = None,
+    clip_skip: ClipSkip = None,
     label: Label = None,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -70,6 +72,7 @@ def command(
         pictures={"image": picture, "mask": mask},
         fields={
             "negative": negative,
+            "clip_skip": clip_skip,
             "label": label,
             "steps": steps,
             "guidance": guidance,

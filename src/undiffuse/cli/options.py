@@ -12,7 +12,7 @@ AT_ONCE = 4
 Model = Annotated[str | None, typer.Option(help="Model folder or training run; the embedded model when left out.")]
 Lora = Annotated[list[str] | None, typer.Option(help="LoRA file to add, FILE or FILE:WEIGHT; may be given several times.")]
 Embedding = Annotated[list[Path] | None, typer.Option(help="Learned word to add (textual inversion); prompts name it.")]
-Grammar = Annotated[str | None, typer.Option(help="a1111, which stresses (x:1.2), or plain; for Stable Diffusion.")]
+Grammar = Annotated[str | None, typer.Option(help="a1111 or comfyui, which stress (x:1.2), or plain; for Stable Diffusion.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16.")]
 Engine = Annotated[str | None, typer.Option(help="torch; openvino for compiled graphs on a CPU.")]
@@ -21,6 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 
 Negative = Annotated[str | None, typer.Option(help="What to steer away from.")]
+ClipSkip = Annotated[int | None, typer.Option(help="Read CLIP so far before its end; 1 is the end; for Stable Diffusion.")]
 Label = Annotated[str | None, typer.Option(help="A class name, for models that learned classes.")]
 Steps = Annotated[int | None, typer.Option(help="1 to 1000.")]
 Guidance = Annotated[float | None, typer.Option(help="Strength of the words; 1 is off.")]

@@ -11,6 +11,7 @@ from undiffuse.cli.console import Console
 from undiffuse.cli.drawing import Means, Order, carry_out, scales, sides
 from undiffuse.cli.options import (
     Batch,
+    ClipSkip,
     Count,
     Device,
     Grid,
@@ -41,6 +42,7 @@ def command(
     ] = False,
     model: Model = None,
     negative: Negative = None,
+    clip_skip: ClipSkip = None,
     label: Label = None,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -69,6 +71,7 @@ def command(
         pictures={"layout": layout},
         fields={
             "negative": negative,
+            "clip_skip": clip_skip,
             "label": label,
             "steps": steps,
             "guidance": guidance,

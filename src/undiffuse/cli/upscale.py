@@ -11,6 +11,7 @@ from undiffuse.cli.console import Console
 from undiffuse.cli.drawing import Means, Order, carry_out, scales, sides
 from undiffuse.cli.options import (
     Batch,
+    ClipSkip,
     Count,
     Device,
     Grid,
@@ -35,6 +36,7 @@ def command(
     prompts: Annotated[list[str] | None, typer.Argument(help="What it shows; several prompts give several pictures.")] = None,
     model: Model = None,
     negative: Negative = None,
+    clip_skip: ClipSkip = None,
     label: Label = None,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -57,6 +59,7 @@ def command(
         pictures={"small": small},
         fields={
             "negative": negative,
+            "clip_skip": clip_skip,
             "label": label,
             "steps": steps,
             "guidance": guidance,

@@ -13,16 +13,18 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size
-from undiffuse.conditioners.prompts.chunks import cut
+from undiffuse.conditioners.prompts import comfyui
+from undiffuse.conditioners.prompts.chunks import Chunk, cut
 from undiffuse.conditioners.prompts.grammar import parse
+from undiffuse.conditioners.prompts.weights import interpolated, stressed
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec, pick
-from undiffuse.networks.text.bpe import LENGTH, clip_tokenizer, encode_clip, marked, units
+from undiffuse.networks.text.bpe import LENGTH, clip_tokenizer, marked, units
 from undiffuse.networks.text.clip import CLIPTextEncoder
 from undiffuse.networks.text.learned import LearnedWord, NewWords
 
-A1111, PLAIN = GRAMMARS = ("a1111", "plain")
+A1111, COMFYUI, PLAIN = GRAMMARS = ("a1111", "comfyui", "plain")
 EXTRA = re.compile(r"<(lora|lyco|hypernet):[^>]*>")
 REMEMBERED = 64  # prompts; one of XL takes 630 kB in float32
 
@@ -50,6 +52,15 @@ class CLIPEncoderSpec(Spec):
     pooled: bool = False
     pad: Annotated[int, Field(ge=0)] | None = None
 
+    @property
+    def cut(self) -> int:
+        """Layers of the trained net that are not here: diffusers leaves out the last one of SD 2.x, which nothing reads."""
+        return 1 if self.pad == 0 and self.skip == 0 else 0
+
+    def skipped(self, clip_skip: int) -> int:
+        """How many layers before the last that is here the states are read, with A1111's count from the end."""
+        return max(self.skip, clip_skip - 1 - self.cut)
+
 
 class CLIPSpec(PartSpec):
     """Prompts through frozen CLIP encoders, their states side by side in every token.
@@ -72,11 +83,17 @@ class CLIPSpec(PartSpec):
 
 
 class CLIPConditioner(ConditionerPart):
-    """Reads `caption`, and `grammar`: how it is read. The null is the empty caption.
+    """Reads `caption`, and how it is read: `grammar` and `clip_skip`. The null is the empty caption.
 
     "a1111" is the grammar of AUTOMATIC1111's web UI: `(x:1.2)` stresses, prompts of any length go on in further chunks of
     75 tokens, each encoded alone, and states are multiplied by the weights of their tokens and brought back to the mean
-    that a chunk had. "plain" takes the text as it stands and reads its first 75 tokens.
+    that a chunk had. "comfyui" is ComfyUI's: states are led away from those of the empty prompt by the weights, and an
+    empty prompt is encoded whatever the model was trained on. "plain" takes the text as it stands and reads its first 75
+    tokens.
+
+    `clip_skip` counts layers as A1111 does: 1 reads what the model was trained on, 2 the states before the last layer. An
+    encoder that leaves out its last layer anyway, as those of SD 2.x and XL, reads the same for 1 and 2. From 3 on ComfyUI
+    goes further back there, in both encoders of XL, and so do we; A1111 would pass over it. Pooled is always the last.
 
     Every prompt is encoded alone, so its states are equal to the bit whatever batch it arrives in, and the latest
     prompts are remembered.
@@ -86,7 +103,7 @@ class CLIPConditioner(ConditionerPart):
         zeros: whether an empty caption gives zeros.
     """
 
-    fields = ("caption", "grammar")
+    fields = ("caption", "grammar", "clip_skip")
     readings = ("caption",)
     stored = False
     frozen = True
@@ -102,7 +119,7 @@ class CLIPConditioner(ConditionerPart):
         self.token_width = sum(spec.width for spec in specs)
         self.vector_width = sum(spec.projection or spec.width for spec in specs if spec.pooled)
         self.new_words = [NewWords(encoder.words) for encoder in encoders]
-        self._remembered: OrderedDict[tuple[str, str], Conditioning] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, str, int], Conditioning] = OrderedDict()
         self.register_load_state_dict_post_hook(_forget)
 
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
@@ -111,17 +128,22 @@ class CLIPConditioner(ConditionerPart):
         Raises:
             SpecError: for an unknown grammar.
         """
-        return Conditioning.cat([self._recall(row.get("caption") or "", row.get("grammar") or A1111) for row in rows])
+        told = [(row.get("caption") or "", row.get("grammar") or A1111, row.get("clip_skip") or 1) for row in rows]
+        return Conditioning.cat([self._recall(*one) for one in told])
 
     def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
-        """Caption and grammar as they are.
+        """Caption, grammar and clip skip as they are.
 
         Raises:
-            SpecError: for an unknown grammar, and for what A1111 has in prompts and we have beside them.
+            SpecError: for an unknown grammar, for more layers left out than there are, and for what A1111 has in prompts
+                and we have beside them.
         """
+        most = min(spec.layers + spec.cut for spec in self.specs)
         told = [{name: row[name] for name in self.fields if row.get(name) is not None} for row in given]
         for row in told:
             pick(dict.fromkeys(GRAMMARS), row.get("grammar", A1111), "grammar")
+            if not 1 <= row.get("clip_skip", 1) <= most:
+                raise SpecError(explain(f"clip_skip = {row['clip_skip']}", f"1 to {most} is allowed with this text encoder"))
             extra = EXTRA.search(row.get("caption", ""))
             if extra and row.get("grammar") != PLAIN:
                 remedy = "undiffuse generate --lora FILE:WEIGHT, or undiffuse.add_lora(model, FILE, WEIGHT)"
@@ -151,16 +173,22 @@ class CLIPConditioner(ConditionerPart):
         """Drop the remembered prompts; needed after weights were changed by hand."""
         self._remembered.clear()
 
-    def encode(self, caption: str, grammar: str = A1111) -> Conditioning:
+    def encode(self, caption: str, grammar: str = A1111, clip_skip: int = 1) -> Conditioning:
         """The conditioning of one prompt."""
         tokens, pooled = [], []
         for spec, encoder, words in zip(self.specs, self.encoders, self.new_words, strict=True):
             ids, weights = (value.to(self.device) for value in self._chunks(caption, grammar, spec, words))
-            states = encoder(words.plain(ids), spec.skip, spec.normed, words.embed(ids))
-            tokens.append(stressed(states.tokens, weights).flatten(0, 1)[None])  # (1, 77 x chunks, D)
+            skip = spec.skipped(clip_skip)
+            states = encoder(words.plain(ids), skip, spec.normed, words.embed(ids))
+            if grammar == COMFYUI and (weights != 1).any():
+                nothing, _ = self._chunks("", grammar, spec, words)
+                weighed = interpolated(states.tokens, weights, encoder(nothing.to(self.device), skip, spec.normed).tokens[0])
+            else:
+                weighed = stressed(states.tokens, weights)
+            tokens.append(weighed.flatten(0, 1)[None])  # (1, 77 x chunks, D)
             if spec.pooled:
                 pooled.append(states.pooled[:1])  # (1, P), of the first chunk
-        share = 0.0 if self.zeros and not caption else 1.0
+        share = 0.0 if self.zeros and not caption and grammar != COMFYUI else 1.0
         return Conditioning(
             tokens=torch.cat(tokens, dim=2) * share, vector=torch.cat(pooled, dim=1) * share if pooled else None
         )
@@ -168,24 +196,21 @@ class CLIPConditioner(ConditionerPart):
     def _chunks(self, caption: str, grammar: str, spec: CLIPEncoderSpec, words: NewWords) -> tuple[Tensor, Tensor]:
         """Token ids and their weights (chunks, 77)."""
         tokenizer = clip_tokenizer()
-        if grammar == PLAIN:
-            ids = encode_clip(tokenizer, [caption], spec.pad, spec.positions, words.ids).ids
-            return ids, torch.ones(ids.shape)
-        (comma,) = tokenizer.encode(",", add_special_tokens=False).ids
-        chunks = cut(parse(caption), lambda text: units(tokenizer, text, words.ids), comma)
+        chunks = _cut(tokenizer, caption, grammar, words, spec.positions)
         ids = torch.stack([marked(tokenizer, chunk.ids, spec.pad, spec.positions) for chunk in chunks])
         weights = torch.ones(ids.shape)
         for row, chunk in zip(weights, chunks, strict=True):
             row[1 : 1 + len(chunk.weights)] = torch.tensor(chunk.weights)
         return ids, weights
 
-    def _recall(self, caption: str, grammar: str) -> Conditioning:
-        found = self._remembered.pop((caption, grammar), None)
+    def _recall(self, caption: str, grammar: str, clip_skip: int) -> Conditioning:
+        told = (caption, grammar, clip_skip)
+        found = self._remembered.pop(told, None)
         if found is None:
             # What is remembered must not depend on the mode of whoever asked first: inference mode and autocast are off.
             with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                found = self.encode(caption, grammar)
-        self._remembered[caption, grammar] = found  # the youngest stands last
+                found = self.encode(*told)
+        self._remembered[told] = found  # the youngest stands last
         if len(self._remembered) > REMEMBERED:
             self._remembered.popitem(last=False)
         return found
@@ -195,12 +220,19 @@ class CLIPConditioner(ConditionerPart):
         return super()._apply(*args, **kwargs)
 
 
-def stressed(states: Tensor, weights: Tensor) -> Tensor:
-    """States (C, N, D) of chunks times the weights of their tokens (C, N), each chunk brought back to the mean that it had."""
-    weighted = states * weights[..., None].to(states)
-    changed = (weights != 1).any(1)[:, None, None]
-    ratio = states.mean((1, 2), keepdim=True) / weighted.mean((1, 2), keepdim=True)
-    return torch.where(changed, weighted * ratio, states)
+def _cut(tokenizer: Tokenizer, caption: str, grammar: str, words: NewWords, length: int) -> list[Chunk]:
+    """A prompt cut as its grammar says, in chunks that fill `length` tokens with their marks."""
+
+    def tokenize(text: str) -> list[tuple[int, ...]]:
+        return units(tokenizer, text, words.ids)
+
+    if grammar == PLAIN:
+        ids = [token for unit in tokenize(caption) for token in unit][: length - 2]
+        return [Chunk(tuple(ids), (1.0,) * len(ids))]
+    if grammar == COMFYUI:
+        return comfyui.fill(comfyui.parse(caption), tokenize)
+    (comma,) = tokenizer.encode(",", add_special_tokens=False).ids
+    return cut(parse(caption), tokenize, comma)
 
 
 def _forget(part: CLIPConditioner, _: object) -> None:

@@ -42,6 +42,23 @@ Noise = Callable[[int], Tensor]
 """Standard normal noise (B, ...) for a step, the same whenever it is asked for."""
 
 
+class Cursor:
+    """The step that is being answered, for denoisers that must know it: `index` is that of the solver's last query."""
+
+    def __init__(self) -> None:
+        self.index = 0
+
+    def follow(self, solver: Solver) -> Solver:
+        """The solver, followed: whoever drives it must answer each query before sending on, as every driver does."""
+        query = next(solver)
+        while True:
+            self.index = query.index
+            try:
+                query = solver.send((yield query))
+            except StopIteration as end:
+                return end.value
+
+
 def drive(solver: Solver, denoise: Denoise, cond: Conditioning) -> Tensor:
     """Answer every query of a solver; returns its last x."""
     query = next(solver)

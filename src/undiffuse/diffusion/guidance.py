@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +12,35 @@ from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.diffusion.denoise import Denoise
 from undiffuse.diffusion.level import Level
+
+
+@dataclass(frozen=True)
+class Others:
+    """What some pictures follow beside their conditioning, to show several things at once (Liu et al. 2022).
+
+    Row r of `cond` is for picture `owners[r]` and counts `weights[r]` times; the conditioning of picture b itself counts
+    `first[b]` times.
+    """
+
+    cond: Conditioning
+    owners: tuple[int, ...]
+    weights: tuple[float, ...]
+    first: tuple[float, ...]
+
+    def together(self, less: Tensor, towards: Tensor, more: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighted sum of all differences to `less`, and the estimate that it leads to, for each picture (B, ...).
+
+        Args:
+            less: what is compared with (B, ...).
+            towards: estimates with the conditioning of each picture itself (B, ...).
+            more: estimates with these conditionings (R, ...).
+        """
+        pulls = [weight * difference for weight, difference in zip(self.first, towards - less, strict=True)]
+        for owner, weight, answer in zip(self.owners, self.weights, more, strict=True):
+            pulls[owner] = pulls[owner] + weight * (answer - less[owner])
+        alone = [weight == 1 and owner not in self.owners for owner, weight in enumerate(self.first)]
+        joined = [towards[row] if alone[row] else less[row] + pull for row, pull in enumerate(pulls)]
+        return torch.stack(pulls), torch.stack(joined)
 
 
 def classifier_free(
@@ -44,12 +74,15 @@ def stacked(
     stages: Sequence[tuple[Conditioning, float]],
     rescale: float = 0.0,
     interval: tuple[float, float] = (0.0, 1.0),
+    others: Others | None = None,
 ) -> Denoise:
     """Guidance over several contexts, with a scale each (Brooks et al. 2023, eq. 3, for any number).
 
     The stages are conditionings that say more and more, each with the scale of what the next one adds; after
     the last stage comes the conditioning itself: x0 = D(c0) + s0 (D(c1) - D(c0)) + s1 (D(c2) - D(c1)) + ...
-    All answers come from one call. With one stage this is classifier-free guidance.
+    All answers come from one call. With one stage this is classifier-free guidance. With `others` the last difference is a
+    sum of differences, and what is followed where guidance is off is that sum over the last stage:
+    x0 = D(c0) + s0 sum_i w_i (D(c_i) - D(c0)), as A1111 does it.
 
     Raises:
         SpecError: as `classifier_free` does.
@@ -61,15 +94,20 @@ def stacked(
 
     def guided(x: Tensor, level: Level, cond: Conditioning) -> Tensor:
         inside = _inside(level, low, high)
-        if all(scale == 1 for _, scale in stages) or not inside.any():
+        if others is None and (all(scale == 1 for _, scale in stages) or not inside.any()):
             return denoise(x, level, cond)
         told = [*(_negative_rows(stage, len(x)) for stage, _ in stages), cond]
-        *answers, towards = denoise(torch.cat([x] * len(told)), _repeated(level, len(told)), Conditioning.cat(told)).chunk(
-            len(told)
-        )
+        asked = [x] * len(told)
+        if others is not None:
+            asked, told = [*asked, x[list(others.owners)]], [*told, others.cond]
+        found = denoise(torch.cat(asked), _repeated(level, len(stages) + 1, others), Conditioning.cat(told))
+        *answers, towards = found[: len(x) * (len(stages) + 1)].chunk(len(stages) + 1)
+        differences = [more - less for less, more in zip(answers, [*answers[1:], towards], strict=True)]
+        if others is not None:
+            differences[-1], towards = others.together(answers[-1], towards, found[len(x) * (len(stages) + 1) :])
         x0 = answers[0]
-        for (_, scale), less, more in zip(stages, answers, [*answers[1:], towards], strict=True):
-            x0 = x0 + scale * (more - less)
+        for (_, scale), difference in zip(stages, differences, strict=True):
+            x0 = x0 + scale * difference
         if rescale:
             x0 = _restore_contrast(x0, towards, rescale)
         if inside.all():
@@ -87,10 +125,11 @@ def _inside(level: Level, low: float, high: float) -> Tensor:
     return (low <= share) & (share <= high)
 
 
-def _repeated(level: Level, times: int) -> Level:
-    """The level of a batch that is repeated."""
+def _repeated(level: Level, times: int, others: Others | None) -> Level:
+    """The level of a batch that is repeated, and then of what is asked beside."""
+    owners = [] if others is None else list(others.owners)
     values = (level.t, level.alpha, level.sigma)
-    return Level(*(torch.cat([v] * times) if isinstance(v, Tensor) and v.ndim else v for v in values))
+    return Level(*(torch.cat([v] * times + [v[owners]]) if isinstance(v, Tensor) and v.ndim else v for v in values))
 
 
 def _negative_rows(negative: Conditioning, count: int) -> Conditioning:

@@ -47,6 +47,7 @@ def given_by(request: Request, model: LatentDiffusion) -> dict[str, Any]:
     size = (request.width or model.spec.size, request.height or model.spec.size)
     window = window_of(request, model)
     given: dict[str, Any] = {"caption": request.prompt, "label": request.label, "boxes": list(request.boxes)}
+    given["clip_skip"] = request.clip_skip
     if request.image is not None and request.mask is not None and window is not None:
         given["image"] = to_pixels(window.cut(request.image))
         given["mask"] = torch.from_numpy(np.asarray(window.cut_mask(request.mask)).astype(np.float32) / 255)[None]

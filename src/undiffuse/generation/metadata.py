@@ -56,6 +56,8 @@ def parameters_text(request: Request, model_name: str, model_hash: str, given: t
     }
     if request.image is not None:
         pairs["Denoising strength"] = f"{request.strength:g}"
+    if request.clip_skip > 1:
+        pairs["Clip skip"] = request.clip_skip
     if request.fill is not None:
         pairs["Mask fill"] = request.fill
     if request.label is not None:
@@ -90,6 +92,7 @@ def _settings(pairs: dict[str, str]) -> dict[str, Any]:
         "solver": pairs.get("Sampler"),
         "spacing": spacings.get(pairs.get("Schedule type", "")),
         "guidance": pairs.get("CFG scale"),
+        "clip_skip": pairs.get("Clip skip"),
         "seed": pairs.get("Seed"),
         "width": width or None,
         "height": height or None,

@@ -42,6 +42,7 @@ class Request(Spec):
     |---------------------|---------------------------------------------------------------------------------|
     | `prompt`            | what to show; may be the only positional argument                               |
     | `negative`          | what to steer away from                                                         |
+    | `clip_skip`         | how far before its end CLIP is read, as A1111 counts; 1 is the end              |
     | `label`             | a class name, for models that learned classes                                   |
     | `steps`             | how many times the denoiser is asked, at least about                            |
     | `guidance`          | strength of classifier-free guidance; 1 turns it off                            |
@@ -72,6 +73,7 @@ class Request(Spec):
 
     prompt: str = ""
     negative: str = ""
+    clip_skip: Annotated[int, Field(ge=1)] = 1
     label: str | None = None
     steps: Annotated[int, Field(ge=1, le=1000)] = 20
     guidance: Annotated[float, Field(ge=0, le=100)] = 4.0

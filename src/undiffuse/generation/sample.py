@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 
 import torch
 from PIL import Image
@@ -11,17 +12,19 @@ from torch import Tensor
 from undiffuse.conditioners.base import ConditionerPart, Fields
 from undiffuse.conditioners.masked import shrink_mask
 from undiffuse.conditioners.small import SmallConditioner
+from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.pictures import to_images, to_pixels
 from undiffuse.core.random import PictureNoise
 from undiffuse.diffusion.denoise import Denoise
-from undiffuse.diffusion.drive import Step, steps
+from undiffuse.diffusion.drive import Cursor, Step, steps
 from undiffuse.diffusion.grid import Grid, make_grid
-from undiffuse.diffusion.guidance import stacked
+from undiffuse.diffusion.guidance import Others, stacked
 from undiffuse.diffusion.known import keep_known, repaint
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.given import check_readable, fit, given_by, readings_of, window_of
 from undiffuse.generation.request import Request
+from undiffuse.generation.scripts import Embed, check_script, directed, scripts_of
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 START = -1  # the step whose noise a picture starts from
@@ -54,6 +57,7 @@ def settle(request: Request, model: LatentDiffusion) -> Request:
             raise SpecError(explain(f"scales names {kind!r}", allowed, "leave it out"))
     settled = request.replace(width=width, height=height, fill=_fill(request, model))
     check_readable(settled, model)
+    check_script(settled, model)
     return settled
 
 
@@ -61,6 +65,7 @@ def _said(request: Request) -> Iterator[tuple[str, object, str]]:
     """Everything that a request may say: what to call it, its value, and the field that a part must read."""
     yield "the prompt", request.prompt, "caption"
     yield "the negative prompt", request.negative, "caption"
+    yield "clip_skip", request.clip_skip > 1, "clip_skip"
     yield "the label", request.label, "label"
     yield "the semantic map", request.layout, "layout"
     yield "the small picture", request.small, "small"
@@ -106,7 +111,8 @@ def sample(pictures: Sequence[Request], model: LatentDiffusion) -> Generator[Ste
     grid = grid_of(first, model)
     noise = _Noise(pictures, model)
     rows = [readings_of(picture, model) for picture in pictures]
-    denoise = _guided(pictures, model, rows)
+    cursor = Cursor()
+    denoise, cond = _steered(pictures, model, rows, cursor)
     start = _start(pictures, model, grid, noise)
     options = ({"eta": first.eta} if entry.takes_eta else {}) | entry.settings(first.solver_options)
     if first.mask is None or first.fill == "learned":
@@ -117,7 +123,7 @@ def sample(pictures: Sequence[Request], model: LatentDiffusion) -> Generator[Ste
             solver = repaint(start, grid, noise, known, hidden)
         else:
             denoise, solver = keep_known(denoise, known, hidden), entry.function(start, grid, noise, **options)
-    yield from steps(solver, denoise, model.conditioner(rows, _latent_size(first, model)))
+    yield from steps(cursor.follow(solver), denoise, cond)
 
 
 @torch.no_grad()
@@ -162,21 +168,42 @@ def _known(pictures: Sequence[Request], model: LatentDiffusion) -> tuple[Tensor,
     return model.codec.encode(_pixels(pictures, model)), hidden.to(model.device)
 
 
-def _guided(pictures: Sequence[Request], model: LatentDiffusion, rows: Sequence[Fields]) -> Denoise:
+def _steered(
+    pictures: Sequence[Request], model: LatentDiffusion, rows: Sequence[Fields], cursor: Cursor
+) -> tuple[Denoise, Conditioning]:
+    """The guided denoiser and what steers it; where prompts change on the way it says what they have at the cursor."""
+
+    def embed(told: Sequence[Fields]) -> Conditioning:
+        return model.conditioner(told, _latent_size(pictures[0], model))
+
+    guide = partial(_guided, pictures[0], model)
+    scripts = scripts_of(pictures, model)
+    if scripts is not None:
+        return directed(scripts, rows, guide, embed, cursor)
+    return guide(rows, [picture.negative for picture in pictures], embed), embed(rows)
+
+
+def _guided(
+    first: Request,
+    model: LatentDiffusion,
+    rows: Sequence[Fields],
+    negatives: Sequence[str],
+    embed: Embed,
+    others: Others | None = None,
+) -> Denoise:
     """The model's denoiser, steered away from the negative prompts; as it is when guidance is 1 or nothing is read."""
-    first = pictures[0]
     guided = [part for part in model.conditioner.parts if part.guided]
-    if not guided or (first.guidance == 1 and not first.scales):
+    if not guided or (first.guidance == 1 and not first.scales and others is None):
         return model.denoiser
     stages = []
     silent = list(guided)
     for parts, scale in _stages(first, model, rows):
         without = [model.conditioner.without(row, silent) for row in rows]
         if any("caption" in part.readings for part in silent):
-            without = [{**row, "caption": picture.negative} for row, picture in zip(without, pictures, strict=True)]
-        stages.append((model.conditioner(without, _latent_size(first, model)), scale))
+            without = [{**row, "caption": negative} for row, negative in zip(without, negatives, strict=True)]
+        stages.append((embed(without), scale))
         silent = [part for part in silent if part not in parts]
-    return stacked(model.denoiser, stages, first.guidance_rescale, first.guidance_interval)
+    return stacked(model.denoiser, stages, first.guidance_rescale, first.guidance_interval, others)
 
 
 def _stages(request: Request, model: LatentDiffusion, rows: Sequence[Fields]) -> list[tuple[list[ConditionerPart], float]]:

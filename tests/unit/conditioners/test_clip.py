@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -103,7 +104,7 @@ def test_guidance_compares_with_the_same_sizes() -> None:
     assert conditioner.without(row, silent) == {"crop": (3, 4)}
 
 
-def tokens(part: CLIPConditioner, caption: str, **more: str) -> torch.Tensor:
+def tokens(part: CLIPConditioner, caption: str, **more: object) -> torch.Tensor:
     found = part([{"caption": caption, **more}]).tokens
     assert found is not None
     return found
@@ -137,10 +138,43 @@ def test_a_long_prompt_goes_on_in_chunks_of_their_own() -> None:
     assert tokens(part, "fox " * 75 + "boat", grammar="plain").shape == (1, 77, 24)
 
 
+def test_weights_of_comfyui_lead_away_from_the_empty_prompt() -> None:
+    """Against numpy, for each encoder by itself: prompt, empty prompt and weights are all that counts."""
+    part = built(CLIPSpec(encoders=(ONE, TWO), null="zeros"))
+    plain, empty = (tokens(part, text, grammar="comfyui").numpy() for text in ("a fox at the sea", ""))
+    weights = np.ones((77, 1), dtype=np.float32)
+    weights[2], weights[3], weights[5] = 1.5, 0.5, 1.1**2  # behind the start mark and "a"
+    expected = plain[0] * weights + empty[0] * (1 - weights)
+    found = part([{"caption": "a (fox:1.5) (at:.5) the ((sea))", "grammar": "comfyui"}])
+    assert found.tokens is not None and found.vector is not None and abs(expected - plain[0]).max() > 0.1
+    np.testing.assert_allclose(found.tokens[0].numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(tokens(part, "a fox at (the:1) sea", grammar="comfyui").numpy(), plain, atol=1e-6)
+    said = part([{"caption": "a fox at the sea"}]).vector
+    assert said is not None and torch.equal(found.vector, said)  # pooled as if nothing was stressed
+
+
+def test_comfyui_encodes_an_empty_prompt() -> None:
+    part = built(CLIPSpec(encoders=(ONE, TWO), null="zeros"))
+    assert torch.equal(tokens(part, "", grammar="comfyui"), tokens(part, " ")) and tokens(part, "").abs().max() == 0
+    assert tokens(part, "fox " * 75 + "(boat)", grammar="comfyui").shape == (1, 154, 24)
+    assert tokens(part, "fox BREAK [boat]", grammar="comfyui").shape == (1, 77, 24)
+
+
 def test_an_unknown_grammar_is_refused() -> None:
     part = built(CLIPSpec(encoders=(ONE,)))
-    with pytest.raises(SpecError, match="unknown grammar 'latin'; there are: a1111, plain"):
+    with pytest.raises(SpecError, match="unknown grammar 'latin'; there are: a1111, comfyui, plain"):
         part.read([{"caption": "a fox", "grammar": "latin"}], SIGHT)
+
+
+def test_clip_skip_counts_from_the_end_and_layers_end() -> None:
+    part = built(CLIPSpec(encoders=(ONE, TWO)))
+    one, two = (tokens(part, "a fox", clip_skip=n) for n in (1, 2))
+    assert torch.equal(one, tokens(part, "a fox"))
+    assert not torch.equal(one[..., :16], two[..., :16])
+    assert torch.equal(one[..., 16:], two[..., 16:])  # it leaves out its last layer anyway
+    assert part.read([{"caption": "a fox", "clip_skip": 2}], SIGHT) == [{"caption": "a fox", "clip_skip": 2}]
+    with pytest.raises(SpecError, match=r"clip_skip = 3; 1 to 2 is allowed with this text encoder\."):
+        part.read([{"caption": "a fox", "clip_skip": 3}], SIGHT)
 
 
 def test_loras_in_a_prompt_are_not_passed_over() -> None:

@@ -244,12 +244,13 @@ def test_a_label_that_was_not_learned_is_refused(draw: Generator) -> None:
     [
         ("label", {"prompt": "a fox"}, "cannot read the prompt 'a fox'; it reads labels; leave the prompt out"),
         ("label", {"negative": "red"}, "cannot read the negative prompt 'red'; it reads labels"),
+        ("label", {"clip_skip": 2}, "cannot read clip_skip; it reads labels; leave clip_skip out"),
         ("", {"prompt": "a fox"}, "cannot read the prompt 'a fox'; it reads nothing at all"),
         ("", {"label": "fox"}, "cannot read the label 'fox'; it reads nothing at all"),
     ],
 )
 def test_a_model_says_what_it_can_read(
-    kind: str, asked: dict[str, str], message: str, learned: Callable[[str], Generator]
+    kind: str, asked: dict[str, object], message: str, learned: Callable[[str], Generator]
 ) -> None:
     with pytest.raises(SpecError) as caught:
         learned(kind)(Request(**asked, seed=1))
