@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from undiffuse.networks.strips import is_plain, normed_convolution, pays, strip_rows
+
 GROUPS = 32
 FOLDED_FROM = 64 * 64
 """Positions from which on `Upsample` folds its kernel; below, making the four kernels costs more than they save."""
@@ -35,9 +37,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         small = x.shape[-2] * x.shape[-1] < FOLDED_FROM
-        exported = torch.jit.is_tracing() or torch.compiler.is_compiling()  # graphs have their own ways
-        hooked = bool(self.conv._forward_hooks)  # something is added to this very convolution
-        if torch.is_grad_enabled() or small or exported or hooked:
+        if small or not is_plain(self, self.conv):
             return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # (B, C, 2H, 2W)
         return self._in_phases(x)
 
@@ -45,11 +45,16 @@ class Upsample(nn.Module):
         batch, _, height, width = x.shape
         kernels = phase_kernels(self.conv.weight)
         out = x.new_empty(batch, len(self.conv.weight), 2 * height, 2 * width)
-        padded = F.pad(x, (1, 1, 1, 1))  # (B, C, H + 2, W + 2)
-        for row in (0, 1):
-            for column in (0, 1):
-                seen = padded[:, :, row : row + height + 1, column : column + width + 1]
-                out[:, :, row::2, column::2] = F.conv2d(seen, kernels[row][column], self.conv.bias)
+        rows = strip_rows(x)
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            above, below = max(top - 1, 0), min(bottom + 1, height)
+            padded = F.pad(x[:, :, above:below], (1, 1, int(above == top), int(below == bottom)))  # (B, C, h + 2, W + 2)
+            for row in (0, 1):
+                for column in (0, 1):
+                    seen = padded[:, :, row : row + bottom - top + 1, column : column + width + 1]
+                    phase = F.conv2d(seen, kernels[row][column], self.conv.bias)  # (B, O, h, W)
+                    out[:, :, 2 * top + row : 2 * bottom : 2, column::2] = phase
         return out
 
 
@@ -87,6 +92,9 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        if embedding is None and pays(x, *self.children()):
+            h = normed_convolution(x, self.norm1, self.conv1)
+            return normed_convolution(h, self.norm2, self.conv2, beside=(x, self.skip))
         h = self.conv1(silu(self.norm1(x)))  # (B, out, H, W)
         if self.embedding is not None and embedding is not None:
             h = h + self.embedding(F.silu(embedding))[:, :, None, None]  # (B, out, 1, 1)

@@ -1,0 +1,74 @@
+"""Norm, SiLU and convolution of large maps strip by strip: the same numbers, without whole maps in between.
+
+Layer by layer a decoder holds its largest map four or five times. Here what lies between norm and convolution exists
+for a few rows at a time, which also stay in the cache of a CPU. Only for inference.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.jit._trace import is_tracing
+
+LARGE = 2**24  # numbers in one map from which on it pays
+STRIP = 2**21  # numbers in a strip, about
+
+
+def is_plain(*layers: nn.Module) -> bool:
+    """Whether these layers just infer: no gradients, no graph is being made of them, no hook has a hand in them."""
+    hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+    return not (hooked or torch.is_grad_enabled() or is_tracing() or torch.compiler.is_compiling())
+
+
+def pays(x: Tensor, *layers: nn.Module) -> bool:
+    """Whether a map (B, C, H, W) is on a CPU and so large that strips pay, and these layers just infer."""
+    return x.device.type == "cpu" and x[0].numel() >= LARGE and is_plain(*layers)
+
+
+def normed_convolution(
+    x: Tensor, norm: nn.GroupNorm, convolution: nn.Conv2d, beside: tuple[Tensor, nn.Module] | None = None
+) -> Tensor:
+    """convolution(silu(norm(x))) (B, O, H, W) for x (B, C, H, W) and a 3x3 convolution padded by 1.
+
+    `beside` is a map of the same height and width, and a layer that looks at one position at a time: its answer is added.
+    """
+    batch, _, height, width = x.shape
+    factor, offset = _affine(x, norm)
+    out = x.new_empty(batch, convolution.out_channels, height, width)
+    rows = strip_rows(x)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        above, below = max(top - 1, 0), min(bottom + 1, height)
+        strip = F.silu(torch.addcmul(offset, x[:, :, above:below], factor).to(x.dtype), inplace=True)
+        if above == top or below == bottom:  # at the rim there are zeros behind the SiLU
+            strip = F.pad(strip, (0, 0, int(above == top), int(below == bottom)))
+        made = F.conv2d(strip, convolution.weight, convolution.bias, padding=(0, 1))
+        out[:, :, top:bottom] = made if beside is None else made.add_(beside[1](beside[0][:, :, top:bottom]))
+    return out
+
+
+def strip_rows(x: Tensor) -> int:
+    """The rows of a strip of a map (B, C, H, W)."""
+    _, channels, _, width = x.shape
+    return max(4, STRIP // (channels * width))
+
+
+def _affine(x: Tensor, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
+    """Factor and offset (B, C, 1, 1), in float32 at least, by which the norm changes every channel of x."""
+    exact = torch.promote_types(x.dtype, torch.float32)
+    groups = x.reshape(len(x) * norm.num_groups, -1)  # (B G, C / G H W)
+    moments = torch.stack([torch.stack(_moments(group.to(exact))) for group in groups])  # (B G, 2)
+    mean, variance = moments.view(len(x), norm.num_groups, 2).unbind(2)  # (B, G)
+    deviation = (variance + norm.eps).rsqrt()
+    inside = norm.num_channels // norm.num_groups
+    factor = deviation.repeat_interleave(inside, 1) * norm.weight.to(exact)  # (B, C)
+    offset = norm.bias.to(exact) - mean.repeat_interleave(inside, 1) * factor
+    return factor[:, :, None, None], offset[:, :, None, None]
+
+
+def _moments(numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of numbers (N,), the mean taken away first: three quick passes, where Welford's one is slow."""
+    mean = numbers.mean()
+    centred = numbers - mean
+    return mean, centred.dot(centred) / len(numbers)
