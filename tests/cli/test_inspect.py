@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from undiffuse.checkpoints.headers import read_header
 from undiffuse.cli import inspect
-from undiffuse.cli.inspect import read_header
 from undiffuse.cli.main import run
 from undiffuse.core.errors import CheckpointError, UnknownFormat
 

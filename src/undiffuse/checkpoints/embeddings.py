@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from undiffuse.checkpoints.file_hashes import whole_hash
-from undiffuse.checkpoints.foreign_tensors import PICKLES, read_tensors, unpickled
+from undiffuse.checkpoints.foreign_tensors import read_tensors, unpickled
+from undiffuse.checkpoints.headers import PICKLES
 from undiffuse.core.errors import MissingKeys, UnknownFormat, explain
 from undiffuse.networks.text.learned import LearnedWord
 

@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from undiffuse.checkpoints.headers import PICKLES
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 READABLE = 0o644
 COPIED: dict[str, Any] = {"backend": "pread"} if "backend" in (safe_open.__text_signature__ or "") else {}
 """Tensors are read, not mapped: mapped ones keep the whole file in memory for as long as the last of them is there."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 LONGEST_HEADER = 100_000_000
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from undiffuse.checkpoints.foreign_tensors import read_tensors
-from undiffuse.checkpoints.lora_base import SD1, SD2, XL, base_of_lora
+from undiffuse.checkpoints.lora_detect import SD1, SD2, XL, base_of_lora
 from undiffuse.checkpoints.lora_files import read_lora, save_lora
 from undiffuse.core.errors import CheckpointError, explain
 from undiffuse.model.adapters import TEXT, TEXT_2, UNET
@@ -34,7 +34,8 @@ def convert_lora(source: str | Path, target: str | Path, form: str = "kohya", ba
     """
     source = Path(source)
     if base is None:
-        made_for = base_of_lora(*read_tensors(source))
+        tensors, header = read_tensors(source)
+        made_for = base_of_lora({name: tuple(tensor.shape) for name, tensor in tensors.items()}, header)
         if made_for not in FAMILIES:
             given = f"{source} was made for {made_for}" if made_for else f"{source} does not tell what it was made for"
             allowed = f"these are converted: {', '.join(FAMILIES)}"

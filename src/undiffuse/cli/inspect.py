@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import json as json_text
-import math
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from undiffuse.checkpoints.detect import detect, other_kind
-from undiffuse.checkpoints.headers import read_header, shapes_of
+from undiffuse.checkpoints.describe import SPEC, describe_file, describe_folder
+from undiffuse.checkpoints.headers import PICKLES
 from undiffuse.cli.console import Console
 from undiffuse.cli.options import Json
-from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
+from undiffuse.core.errors import CheckpointError, UsageError, explain
 
-SPEC = "spec.json"
-DOWN = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight")  # of a LoRA's terms: their smaller side is the rank
 EMBEDDED = Path(__file__).parent.parent / "weights" / "default"
+SHOWN_FAULTS = 20
 
 
 def command(
     path: Annotated[
-        Path | None, typer.Argument(help="Model folder or .safetensors file; the embedded model when left out.")
+        Path | None, typer.Argument(help="Model file, or folder of ours or of diffusers; the embedded model when left out.")
     ] = None,
+    hash: Annotated[
+        bool, typer.Option("--hash", help="Also the hashes that others name the file by; reads all of it.")
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Also look for NaN, infinity and empty tensors; reads all.")] = False,
     json: Json = False,
 ) -> None:
-    """Tell what a model file or folder holds; reads headers only."""
+    """Tell what a model file or folder holds; reads headers only, unless told otherwise."""
     console = Console(json)
     path = _place(path)
-    found = _folder(path) if path.is_dir() else {"files": {path.name: _file(path)}}
+    found = describe_folder(path) if path.is_dir() else {"files": {path.name: describe_file(path)}}
     found = {"path": str(path), **found}
+    for name, file in found["files"].items():
+        place = path / name if path.is_dir() else path
+        file |= _hashes(place) if hash else {}
+        file |= _faults(place) if check else {}
     console.say(str(path))
     for line in _lines(found):
         console.say(line)
@@ -48,66 +52,28 @@ def _place(path: Path | None) -> Path:
     return in_run if not (path / SPEC).exists() and (in_run / SPEC).is_file() else path
 
 
-def _folder(path: Path) -> dict[str, Any]:
-    spec = path / SPEC
-    files = sorted(path.glob("*.safetensors"))
-    if not spec.is_file() or not files:
-        allowed = f"a model folder has {SPEC} and *.safetensors"
-        remedy = "name a .safetensors file inside it to see that one"
-        raise UnknownFormat(explain(f"{path} is no model folder", allowed, remedy))
-    try:
-        told = json_text.loads(spec.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(explain(f"{spec} is not valid JSON: {error}", "the file must be whole")) from None
-    return {"spec": told, "files": {file.name: _file(file) for file in files}}
+def _hashes(path: Path) -> dict[str, Any]:
+    from undiffuse.checkpoints.file_hashes import hashes_of
+
+    return {"hashes": hashes_of(path)}
 
 
-def _file(path: Path) -> dict[str, Any]:
-    """Counts over the tensors of a file: how many, how many numbers, in which types, under which names."""
-    header = read_header(path)
-    metadata = header.pop("__metadata__", {})
-    shapes = shapes_of(header)
-    numbers: Counter[str] = Counter()
-    parts: Counter[str] = Counter()
-    for name, tensor in header.items():
-        count = math.prod(tensor["shape"])
-        numbers[tensor["dtype"]] += count
-        parts[name.split(".")[0]] += count
-    return {
-        "bytes": path.stat().st_size,
-        "tensors": len(header),
-        "parameters": sum(numbers.values()),
-        "types": dict(numbers.most_common()),
-        "parts": dict(parts.most_common()),
-        **_kind(shapes, metadata),
-        "metadata": metadata,
-    }
+def _faults(path: Path) -> dict[str, Any]:
+    if path.suffix.lower() in PICKLES:
+        given = f"--check with the pickle {path}"
+        raise UsageError(explain(given, "tensors of .safetensors files are looked at", "convert it first"))
+    from undiffuse.checkpoints.scan import faults
 
-
-def _kind(shapes: dict[str, tuple[int, ...]], metadata: dict[str, str]) -> dict[str, Any]:
-    """What a file that others wrote is, and what stands in its way; nothing of a part of our own models."""
-    if "undiffuse" in metadata:
-        return {}
-    try:
-        found = detect(shapes, metadata)
-    except UnknownFormat as error:
-        rank = next((min(shape[:2]) for name, shape in shapes.items() if name.endswith(DOWN) and len(shape) > 1), None)
-        what = f"{other_kind(shapes)} of rank {rank}" if rank else other_kind(shapes)
-        return {"kind": what, "readable": False, "remedy": str(error)}
-    remedy = "" if found.prediction else "it must be told: undiffuse convert FILE --to native --prediction v --out FOLDER"
-    return {
-        "kind": found.words,
-        "family": found.family,
-        "prediction": found.prediction,
-        "inpainting": found.inpainting,
-        "ema": found.ema,
-        "readable": True,
-        "remedy": remedy,
-    }
+    return {"faults": [str(fault) for fault in faults(path)]}
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
     lines = [f"  {line}" for line in _spec_lines(found["spec"])] if "spec" in found else []
+    if "pipeline" in found:
+        parts = ", ".join(
+            f"{name}: {told[1]}" for name, told in found["pipeline"].items() if isinstance(told, list) and told[1]
+        )
+        lines.append(f"  {found['pipeline'].get('_class_name', 'a pipeline')} of diffusers ({parts})")
     for name, file in found["files"].items():
         types = ", ".join(file["types"])
         if "kind" in file:
@@ -117,7 +83,16 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"  {name}: {counts}, {types}, {file['bytes'] / 1e6:.1f} MB")
         lines += [f"    {part}: {count / 1e6:.2f} M" for part, count in file["parts"].items() if len(file["parts"]) > 1]
         lines += [f"    {key} = {_short(value)}" for key, value in file["metadata"].items()]
+        lines += [f"    {key} {value}" for key, value in file.get("hashes", {}).items()]
+        lines += _fault_lines(file["faults"]) if "faults" in file else []
     return lines
+
+
+def _fault_lines(faults: list[str]) -> list[str]:
+    if not faults:
+        return ["    no NaN, no infinity, no empty matrix"]
+    more = len(faults) - SHOWN_FAULTS
+    return [f"    {fault}" for fault in faults[:SHOWN_FAULTS]] + ([f"    and {more} more"] if more > 0 else [])
 
 
 def _spec_lines(spec: dict[str, Any]) -> list[str]:
