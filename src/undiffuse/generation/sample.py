@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -11,11 +12,12 @@ from torch import Tensor
 from undiffuse.conditioners.base import ConditionerPart, Fields
 from undiffuse.conditioners.masked import shrink_mask
 from undiffuse.conditioners.small import SmallConditioner
+from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.pictures import to_images, to_pixels
 from undiffuse.core.random import PictureNoise
 from undiffuse.diffusion.denoise import Denoise
-from undiffuse.diffusion.drive import Step, steps
+from undiffuse.diffusion.drive import Solver, Step, steps
 from undiffuse.diffusion.grid import Grid, make_grid
 from undiffuse.diffusion.guidance import stacked
 from undiffuse.diffusion.known import keep_known, repaint
@@ -93,9 +95,23 @@ def grid_of(request: Request, model: LatentDiffusion) -> Grid:
     return make_grid(model.schedule, request.steps, request.spacing or entry.spacing, strength=strength)
 
 
+class Plan(NamedTuple):
+    """How pictures are drawn: a solver that asks, the denoiser that answers it, and what steers that."""
+
+    solver: Solver
+    denoise: Denoise
+    cond: Conditioning
+
+
 @torch.no_grad()
 def sample(pictures: Sequence[Request], model: LatentDiffusion) -> Generator[Step, None, None]:
-    """The steps of pictures that are drawn together; the last one holds the finished latents (B, C, h, w).
+    """The steps of pictures that are drawn together as `plan` says; the last one holds the finished latents (B, C, h, w)."""
+    yield from steps(*plan(pictures, model))
+
+
+@torch.no_grad()
+def plan(pictures: Sequence[Request], model: LatentDiffusion) -> Plan:
+    """The plan of pictures that are drawn together; whoever drives its solver has their finished latents (B, C, h, w).
 
     Args:
         pictures: settled requests of one picture each, alike in everything but words, seeds, start and contexts.
@@ -117,7 +133,7 @@ def sample(pictures: Sequence[Request], model: LatentDiffusion) -> Generator[Ste
             solver = repaint(start, grid, noise, known, hidden)
         else:
             denoise, solver = keep_known(denoise, known, hidden), entry.function(start, grid, noise, **options)
-    yield from steps(solver, denoise, model.conditioner(rows, _latent_size(first, model)))
+    return Plan(solver, denoise, model.conditioner(rows, _latent_size(first, model)))
 
 
 @torch.no_grad()
