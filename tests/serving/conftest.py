@@ -1,16 +1,28 @@
-"""What tests of the server share: an engine without its thread, and what a job was told."""
+"""What tests of the server share: what a job was told, and a server in a thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.serving.app import Door
+from undiffuse.serving.desk import Desk
+from undiffuse.serving.jobs import Jobs
+from undiffuse.serving.limits import Limits
+from undiffuse.serving.models import Models
+from undiffuse.serving.run import Server, door_of
 
 
 @dataclass
@@ -42,7 +54,63 @@ class Heard:
         self.over, self.error = True, error
 
 
+def furthest(one: Image.Image, other: Image.Image) -> int:
+    """By how many of 255 levels two pictures of one size differ at most."""
+    return int(np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).max())
+
+
 @pytest.fixture(scope="session")
 def alone(tiny_model: LatentDiffusion) -> Generator:
     """A generator that draws one picture at a time: what the server must come out equal to."""
     return Generator(tiny_model, device="cpu", precision="fp32", batch=1, tell=None)
+
+
+@dataclass
+class Served:
+    """A server in a thread: its address, and what is behind it."""
+
+    url: str
+    desk: Desk
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rpartition(":")[2])
+
+
+@contextmanager
+def serving(desk: Desk, door: Door | None = None) -> Iterator[Served]:
+    """A server on a free port of this machine, for as long as the block lasts."""
+    server = Server(desk, door or door_of("127.0.0.1"), "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Served(f"http://127.0.0.1:{port}", desk)
+    finally:
+        desk.close_door()
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def make_desk(folder: Path, model: Path, **limits: Any) -> Desk:
+    """A desk over the tiny model."""
+
+    def opened(loaded: LatentDiffusion) -> Generator:
+        return Generator(loaded, device="cpu", precision="fp32", batch=1, tell=None)
+
+    return Desk(Jobs(folder), Models(str(model), opened=opened), Limits(**{**SMALL, **limits}), batch=4)
+
+
+SMALL = {"side": 64, "steps": 40, "count": 4, "queue": 8, "pixels": 250_000, "body": 2_000_000}
+
+
+@pytest.fixture(scope="module")
+def served(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of the tiny model that the tests of a file share."""
+    with serving(make_desk(tmp_path_factory.mktemp("served"), tiny_folder)) as one:
+        yield one

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.serving.conftest import Heard
+from tests.serving.conftest import Heard, furthest
 from torch import Tensor
 
 from undiffuse.core.conditioning import Conditioning
-from undiffuse.core.errors import Cancelled, SpecError, UsageError
+from undiffuse.core.errors import Cancelled, SpecError, TimedOut, UsageError
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.solvers.table import SOLVERS
 from undiffuse.generation import sample as sampling
@@ -49,10 +48,6 @@ def run(engine: Engine, *requests: Request) -> list[Heard]:
     while engine.turn():
         pass
     return heard
-
-
-def furthest(one: Image.Image, other: Image.Image) -> int:
-    return int(np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).max())
 
 
 @pytest.mark.parametrize("request_", VARIED, ids=range(len(VARIED)))
@@ -159,7 +154,7 @@ def test_a_job_past_its_deadline_ends(alone: Generator) -> None:
 
     engine.turn()
 
-    assert isinstance(late.error, TimeoutError) and not late.steps
+    assert isinstance(late.error, TimedOut) and not late.steps
 
 
 def test_what_the_model_cannot_draw_ends_that_job_alone(alone: Generator) -> None:

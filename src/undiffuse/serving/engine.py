@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from undiffuse.core.errors import Cancelled, UndiffuseError, UsageError, explain
+from undiffuse.core.errors import Cancelled, TimedOut, UndiffuseError, UsageError, explain
 from undiffuse.core.pictures import to_images
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
@@ -69,6 +69,7 @@ class Work:
     flying: list[tuple[int, Drawing]] = field(default_factory=list)
     served: int = -1
     cancelled: bool = False
+    skipping: bool = False
 
     @property
     def over(self) -> bool:
@@ -124,9 +125,19 @@ class Engine:
             for work in self._works:
                 work.cancelled = work.cancelled or work.name == name
 
-    def models_in_use(self) -> set[str]:
-        """Names of the models that unfinished jobs draw with."""
+    def skip(self, name: str) -> None:
+        """Leave the pictures of a job that are under way, and go on with its others."""
+        with self._changed:
+            for work in self._works:
+                work.skipping = work.skipping or work.name == name
+
+    def asked(self) -> set[str]:
+        """Names of the models that unfinished jobs need."""
         return {work.model for work in list(self._works)}
+
+    def drawing(self) -> set[str]:
+        """Names of the models that begun jobs draw with."""
+        return {work.model for work in list(self._works) if work.draw is not None}
 
     def _run(self) -> None:
         while True:
@@ -161,7 +172,7 @@ class Engine:
         if work.cancelled:
             self._end(work, Cancelled(explain("the job was cancelled", "somebody asked to stop")))
         elif time.monotonic() > work.deadline:
-            self._end(work, TimeoutError(explain("the job took too long", "the server's time limit ended it", "ask for less")))
+            self._end(work, TimedOut(explain("the job took too long", "the server's time limit ended it", "ask for less")))
         elif work.draw is None:
             with self._failing(work):
                 draw = self._models(work.model)
@@ -170,8 +181,11 @@ class Engine:
                     work.waiting.extend((k, one) for k, one in enumerate(request.each()) if k not in work.skip)
                     work.draw = draw
                     work.listener.started(request)
-            if work.over:
-                self._end(work, None)
+        elif work.skipping:
+            work.skipping = False
+            work.flying.clear()
+        if work.over:
+            self._end(work, None)
 
     def _picked(self) -> list[tuple[Work, int, Drawing]]:
         """Pictures whose questions go together, those of the job that has waited longest among them."""
