@@ -106,7 +106,7 @@ def make_desk(folder: Path, model: Path, **limits: Any) -> Desk:
     return Desk(Jobs(folder), Models(str(model), opened=opened), Limits(**{**SMALL, **limits}), batch=4)
 
 
-SMALL = {"side": 64, "steps": 40, "count": 4, "queue": 8, "pixels": 250_000, "body": 2_000_000}
+SMALL = {"side": 64, "steps": 400, "count": 4, "queue": 8, "pixels": 250_000, "body": 2_000_000}
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import openai
 import pytest
 from PIL import Image
-
 from tests.serving.conftest import Served, furthest
+
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
 
@@ -105,7 +105,7 @@ def test_models(client: openai.OpenAI) -> None:
     ("change", "words"),
     [
         ({"extra_body": {"nonsense": 1}}, "unknown parameter 'nonsense'"),
-        ({"extra_body": {"steps": 41}}, "steps = 41; this server allows up to 40"),
+        ({"extra_body": {"steps": 401}}, "steps = 401; this server allows up to 400"),
         ({"size": "1024x1024"}, "a side of 1024 pixels"),
         ({"n": 11}, "count = 11"),
         ({"background": "transparent"}, "pictures here are opaque"),
@@ -129,7 +129,7 @@ def test_a_mask_without_anything_transparent_is_refused(client: openai.OpenAI) -
 def test_whoever_stops_reading_ends_the_job(client: openai.OpenAI, served: Served) -> None:
     import time
 
-    stream = client.images.generate(prompt="a fox", stream=True, partial_images=1, n=4, extra_body={"steps": 40, "seed": 1})
+    stream = client.images.generate(prompt="a fox", stream=True, partial_images=1, n=4, extra_body={"steps": 400, "seed": 1})
     next(iter(stream))
     stream.close()  # type: ignore[union-attr]
 

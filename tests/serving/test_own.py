@@ -90,7 +90,7 @@ def test_events_tell_steps_previews_pictures_and_the_end(client: httpx.Client) -
 
 
 def test_a_cancelled_job_ends_at_once_and_others_go_on(client: httpx.Client, served: Served) -> None:
-    long = client.post("/api/jobs", json={**FOX, "steps": 40, "count": 4}).json()["id"]
+    long = client.post("/api/jobs", json={**FOX, "steps": 400, "count": 4}).json()["id"]
     other = client.post("/api/jobs", json=FOX).json()["id"]
 
     assert client.post(f"/api/jobs/{long}/cancel").status_code == 200
@@ -140,7 +140,7 @@ def test_models_are_told(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("change", "status", "words"),
     [
-        ({"steps": 41}, 422, "steps = 41; this server allows up to 40"),
+        ({"steps": 401}, 422, "steps = 401; this server allows up to 400"),
         ({"count": 5}, 422, "count = 5; this server allows up to 4"),
         ({"width": 65}, 422, "a side of 65 pixels"),
         ({"width": 17}, 422, "multiples of 4"),

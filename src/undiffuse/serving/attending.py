@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from starlette.requests import Request as Http
@@ -15,26 +15,23 @@ from undiffuse.serving.live import LAST, Event, Live
 LOOK = 0.2  # seconds between looks at whether the client is still there
 
 
-async def attended(desk: Desk, live: Live, http: Http) -> AsyncIterator[Event]:
+async def attended(desk: Desk, live: Live, http: Http) -> AsyncGenerator[Event]:
     """The events of a job to the last one. Who stops reading, or is gone, ends the job."""
-    events = live.follow()
-    pending: asyncio.Future[Event] | None = None
+    follower = live.follow()
+    looked = time.monotonic()
     over = False
     try:
         while not over:
-            pending = pending or asyncio.ensure_future(anext(events))
-            done, _ = await asyncio.wait({pending}, timeout=LOOK)
-            if done:
-                event, pending = pending.result(), None
+            event = await follower.next(LOOK)
+            if event is not None:
                 over = event.kind in LAST
                 yield event
-            elif await http.is_disconnected():
-                return
-    finally:
-        if pending is not None:
-            pending.cancel()
-            await asyncio.wait({pending})
-        await events.aclose()
+            if time.monotonic() - looked > LOOK:
+                looked = time.monotonic()
+                if await http.is_disconnected():
+                    return
+    finally:  # nothing is awaited here: the task may be cancelled
+        follower.close()
         if not over:
             desk.drop(live)
 

@@ -72,6 +72,11 @@ class Picture:
     height: int
     created: float
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.width, self.height
+
 
 class Jobs:
     """The jobs in a folder, which is made when missing. Every method may be called from any thread.

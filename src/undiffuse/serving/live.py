@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,6 +33,34 @@ class Event:
     error: Exception | None = None
 
 
+class Follower:
+    """Somebody who waits for the events of a job, in an event loop; whoever is done must `close`."""
+
+    def __init__(self, among: list[Follower], before: Sequence[Event]) -> None:
+        self._among = among
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        for event in before:
+            self._events.put_nowait(event)
+
+    def hear(self, event: Event) -> None:
+        """Take an event, from any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+    async def next(self, seconds: float | None = None) -> Event | None:
+        """The next event; None when there is none for so long."""
+        try:
+            return await asyncio.wait_for(self._events.get(), seconds)
+        except TimeoutError:
+            return None
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        if self in self._among:
+            self._among.remove(self)
+
+
 @dataclass(eq=False)
 class Live:
     """Hears of a job from the engine, keeps it, and tells those who follow.
@@ -54,7 +82,7 @@ class Live:
     state: State = "queued"
     error: Exception | None = None
     _remembered: list[Event] = field(default_factory=list)
-    _followers: list[tuple[asyncio.AbstractEventLoop, asyncio.Queue[Event]]] = field(default_factory=list)
+    _followers: list[Follower] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -105,30 +133,19 @@ class Live:
         """The server stops; the job will be run again."""
         self._tell(Event("closing"), remember=True)
 
-    async def follow(self) -> AsyncIterator[Event]:
-        """Every event to the last one; of those that were before, pictures and promised previews."""
-        own = (asyncio.get_running_loop(), asyncio.Queue[Event]())
+    def follow(self) -> Follower:
+        """Hear every event to the last one; of those that were before, pictures and promised previews."""
         with self._lock:
-            for event in self._remembered:
-                own[1].put_nowait(event)
-            self._followers.append(own)
-        try:
-            while True:
-                event = await own[1].get()
-                yield event
-                if event.kind in LAST:
-                    return
-        finally:
-            with self._lock:
-                self._followers.remove(own)
+            follower = Follower(self._followers, self._remembered)
+            self._followers.append(follower)
+        return follower
 
     def _tell(self, event: Event, remember: bool = False) -> None:
         with self._lock:
             if remember:
                 self._remembered.append(event)
-            for loop, queue in self._followers:
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(queue.put_nowait, event)
+            for follower in list(self._followers):
+                follower.hear(event)
 
 
 def told(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -25,15 +25,14 @@ def _field(name: str) -> tuple[Any, Any]:
     known = Request.model_fields[name]
     default = RANDOM if name == "seed" else known.get_default(call_default_factory=True)
     if name in PICTURES:
-        return Base64 | None, default
+        return Optional[Base64], default  # noqa: UP045 - Annotated takes no |
     if name in PLAIN:
         return PLAIN[name], Field(default, description=DESCRIBED[name])
     return (Annotated[known.annotation, *known.metadata] if known.metadata else known.annotation), default
 
 
-Drawn: type[BaseModel] = create_model(
-    "Drawn", __base__=_Strict, __doc__="What to draw and how.", **{name: _field(name) for name in Request.model_fields}
-)
+_FIELDS: Any = {name: _field(name) for name in Request.model_fields}
+Drawn: type[BaseModel] = create_model("Drawn", __base__=_Strict, __doc__="What to draw and how.", **_FIELDS)
 """Every field of a `Request`; unknown ones are refused."""
 
 

@@ -178,7 +178,7 @@ async def _answer(desk: Desk, asked: Asked, fields: dict[str, Any], http: Http, 
         raise last.error
     pictures = await run_in_threadpool(desk.jobs.pictures, live.job.id)
     data = [await run_in_threadpool(_data, desk, asked, picture, http) for picture in pictures]
-    return JSONResponse({"created": int(live.job.created), "data": data, **_told(asked, pictures[0])})
+    return JSONResponse({"created": int(live.job.created), "data": data, **_told(asked, pictures[0].size)})
 
 
 def _data(desk: Desk, asked: Asked, picture: Picture, http: Http) -> dict[str, Any]:
@@ -193,9 +193,13 @@ def _b64(desk: Desk, asked: Asked, picture: Picture) -> str:
     return base64_of(recoded(data, asked.output_format or "png", asked.compression))
 
 
-def _told(asked: Asked, picture: Picture) -> dict[str, Any]:
-    size = f"{picture.width}x{picture.height}"
-    return {"size": size, "output_format": asked.output_format or "png", "background": "opaque", "quality": "high"}
+def _told(asked: Asked, size: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "size": "{}x{}".format(*size),
+        "output_format": asked.output_format or "png",
+        "background": "opaque",
+        "quality": "high",
+    }
 
 
 async def _stream(desk: Desk, asked: Asked, live: Live, http: Http, kind: str) -> AsyncIterator[str]:
@@ -205,14 +209,13 @@ async def _stream(desk: Desk, asked: Asked, live: Live, http: Http, kind: str) -
         async for event in events:
             if event.kind == "preview" and event.image is not None and partials < (asked.partial_images or 0):
                 image = base64_of(encode(event.image, asked.output_format or "png", asked.compression))
-                size = Picture("", "", 0, 0, *event.image.size, time.time())
                 sent = {"b64_json": image, "partial_image_index": partials, "created_at": int(time.time())}
-                yield _sent(f"{kind}.partial_image", {**sent, **_told(asked, size)})
+                yield _sent(f"{kind}.partial_image", {**sent, **_told(asked, event.image.size)})
                 partials += 1
             elif event.kept is not None:
                 image = await run_in_threadpool(_b64, desk, asked, event.kept)
                 sent = {"b64_json": image, "created_at": int(time.time()), "usage": NO_USAGE}
-                yield _sent(f"{kind}.completed", {**sent, **_told(asked, event.kept)})
+                yield _sent(f"{kind}.completed", {**sent, **_told(asked, event.kept.size)})
             elif event.error is not None or event.kind == "closing":
                 yield _sent("error", {"error": _failure(event)})
 

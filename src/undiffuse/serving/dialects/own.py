@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query, Response
@@ -143,6 +142,7 @@ def router(desk: Desk) -> APIRouter:
     return api
 
 
+QUIET = 15.0  # seconds
 UNCACHED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -174,13 +174,18 @@ async def _stream(desk: Desk, job: Job, previews: bool) -> AsyncIterator[str]:
         yield _sent("end", {"state": fresh.state, "error": fresh.error})
         return
     live.look = previews
-    async with aclosing(live.follow()) as events:
-        async for event in events:
+    follower = live.follow()
+    try:
+        while (event := await follower.next(QUIET)) is None or event.kind not in LAST:
+            if event is None:
+                yield ": still here\n\n"  # so that nobody between takes the silence for the end
+                continue
             yield _told(event)
             if event.kind == "preview":
                 live.look = previews
-            if event.kind in LAST:
-                return
+        yield _told(event)
+    finally:
+        follower.close()
 
 
 def _told(event: Event) -> str:

@@ -66,7 +66,7 @@ def router(limits: Limits) -> APIRouter:
     @api.post("/png-info")
     def png_info(asked: PngInfoAsked) -> PngInfo:
         """What a picture tells of itself."""
-        chunks = {name: text for name, text in limits.read_base64(asked.image).info.items() if isinstance(text, str)}
+        chunks = {str(name): text for name, text in limits.read_base64(asked.image).info.items() if isinstance(text, str)}
         text = chunks.pop(A1111_CHUNK, "")
         kept = {name: value for name, value in chunks.items() if name != OWN_CHUNK}
         return PngInfo(info=text, items=kept, parameters=parse_parameters(text) if text else {})
