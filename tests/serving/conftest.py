@@ -56,7 +56,8 @@ class Heard:
 
 def furthest(one: Image.Image, other: Image.Image) -> int:
     """By how many of 255 levels two pictures of one size differ at most."""
-    return int(np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).max())
+    levels = [np.asarray(picture.convert("RGB")).astype(int) for picture in (one, other)]
+    return int(np.abs(levels[0] - levels[1]).max())
 
 
 @pytest.fixture(scope="session")

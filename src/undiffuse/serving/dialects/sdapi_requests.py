@@ -35,7 +35,6 @@ UNHAD = {
     "s_min_uncond": "guidance is never skipped by a threshold of noise",
     "infotext": "parameters are read from the body alone",
     "firstpass_image": "there is no second pass",
-    "image_cfg_scale": "models that are steered by a picture so are not served",
 }
 """What is refused when it says anything, and why. A1111's defaults, and what its clients always send, say nothing."""
 
