@@ -99,7 +99,7 @@ class Models:
             CheckpointError, SpecError, DeviceError: when it cannot be loaded.
         """
         with self._lock:
-            if self._wanted not in (None, name) and self._wanted in self.asked():
+            if self._wanted not in (None, name) and self._wanted in self.asked() and name not in self._fresh:
                 return None
             future = self._loaded.get(name)
             if future is None:
@@ -110,7 +110,8 @@ class Models:
                 self._sizes[name] = shelved.bytes
                 self._fresh.add(name)
                 future = self._loaded[name] = self._loader.submit(self._load, shelved)
-            self._wanted = None
+            if name == self._wanted:
+                self._wanted = None
             self._loaded.move_to_end(name)  # the youngest stands last
             if not future.done():
                 return None
