@@ -22,7 +22,7 @@ from undiffuse.serving.desk import Desk
 from undiffuse.serving.jobs import Jobs
 from undiffuse.serving.limits import Limits
 from undiffuse.serving.models import Models
-from undiffuse.serving.run import Server, door_of
+from undiffuse.serving.run import Server, door_of, listen
 
 
 @dataclass
@@ -82,15 +82,15 @@ class Served:
 @contextmanager
 def serving(desk: Desk, door: Door | None = None) -> Iterator[Served]:
     """A server on a free port of this machine, for as long as the block lasts."""
-    server = Server(desk, door or door_of("127.0.0.1"), "127.0.0.1", 0)
-    thread = threading.Thread(target=server.run, daemon=True)
+    socket = listen("127.0.0.1", 0)
+    server = Server(desk, door or door_of("127.0.0.1"), socket)
+    thread = threading.Thread(target=server.serve_until_stopped, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Served(f"http://127.0.0.1:{port}", desk)
+        yield Served(f"http://127.0.0.1:{socket.getsockname()[1]}", desk)
     finally:
         desk.close_door()
         server.should_exit = True

@@ -9,7 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -149,56 +152,56 @@ def test_stopping_keeps_what_is_not_finished(tmp_path: Path, tiny_folder: Path) 
 
 SERVER = """
 import sys
-from tests.serving.conftest import make_desk
-from undiffuse.serving.run import Server, door_of
 import torch
 torch.set_num_threads(1)
-server = Server(make_desk(sys.argv[1], sys.argv[2]), door_of("127.0.0.1"), "127.0.0.1", int(sys.argv[3]))
-server.run()
+from tests.serving.conftest import make_desk
+from undiffuse.serving.run import Server, door_of, listen
+socket = listen("127.0.0.1", 0)
+server = Server(make_desk(sys.argv[1], sys.argv[2]), door_of("127.0.0.1"), socket)
+print(socket.getsockname()[1], flush=True)
+server.serve_until_stopped()
 """
 
 
-def start(folder: Path, model: Path, port: int) -> subprocess.Popen[bytes]:
-    root = Path(__file__).parents[2]
-    process = subprocess.Popen([sys.executable, "-c", SERVER, str(folder), str(model), str(port)], cwd=root)
-    for _ in range(600):
+@contextmanager
+def process(folder: Path, model: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """A server in a process of its own, and a client of its /api."""
+    command = [sys.executable, "-c", SERVER, str(folder), str(model)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
         try:
-            httpx.get(f"http://127.0.0.1:{port}/health")
-            return process
-        except httpx.TransportError:
-            assert process.poll() is None
-            time.sleep(0.05)
-    raise AssertionError("the server did not start")
+            with httpx.Client(base_url=f"http://127.0.0.1:{int(server.stdout.readline())}/api", timeout=30) as client:
+                yield server, client
+        finally:
+            server.kill()
+
+
+def until(client: httpx.Client, job: str, what: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    for _ in range(2000):
+        told = client.get(f"/jobs/{job}").json()
+        if what(told):
+            return told
+        time.sleep(0.02)
+    raise AssertionError(told)
 
 
 def test_kill_9_loses_nothing(tmp_path: Path, tiny_folder: Path, alone: Generator) -> None:
-    import socket
+    with process(tmp_path, tiny_folder) as (server, client):
+        done = client.post("/jobs", json={"prompt": "a fox", "seed": 7, "steps": 3}).json()["id"]
+        until(client, done, lambda told: told["state"] == "done")
+        long = client.post("/jobs", json={"prompt": "a fox", "seed": 1, "steps": 60, "count": 2}).json()["id"]
+        until(client, long, lambda told: told["progress"])
+        server.send_signal(signal.SIGKILL)
+        server.wait()
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = start(tmp_path, tiny_folder, port)
-    url = f"http://127.0.0.1:{port}/api"
-    done = httpx.post(f"{url}/jobs", json={"prompt": "a fox", "seed": 7, "steps": 3}).json()["id"]
-    while httpx.get(f"{url}/jobs/{done}").json()["state"] != "done":
-        time.sleep(0.02)
-    long = httpx.post(f"{url}/jobs", json={"prompt": "a fox", "seed": 1, "steps": 100, "count": 2}).json()["id"]
-    while not httpx.get(f"{url}/jobs/{long}").json()["progress"]:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with process(tmp_path, tiny_folder) as (server, client):
+        told = until(client, long, lambda told: told["state"] not in ("queued", "running"))
+        assert (told["state"], client.get(f"/jobs/{done}").json()["state"]) == ("done", "done")
+        server.terminate()
+        assert server.wait(20) in (0, -signal.SIGTERM)
 
-    process = start(tmp_path, tiny_folder, port)
-    while (told := httpx.get(f"{url}/jobs/{long}").json())["state"] != "done":
-        assert told["state"] in ("queued", "running")
-        time.sleep(0.05)
-
-    assert httpx.get(f"{url}/jobs/{done}").json()["state"] == "done"
     assert len(told["pictures"]) == 2
-    for picture, expected in zip(told["pictures"], alone(Request("a fox", seed=1, steps=100, count=2)).images, strict=True):
-        path = tmp_path / "pictures" / f"{picture['name']}.png"
-        with Image.open(path) as image:
+    for picture, expected in zip(told["pictures"], alone(Request("a fox", seed=1, steps=60, count=2)).images, strict=True):
+        with Image.open(tmp_path / "pictures" / f"{picture['name']}.png") as image:
             assert furthest(image, expected) <= 1
             assert json.loads(image.info["undiffuse"])["request"]["seed"] == int(picture["seed"])
-    process.terminate()
-    assert process.wait(20) in (0, -signal.SIGTERM)

@@ -51,22 +51,25 @@ def command(
     from undiffuse.serving.jobs import Jobs
     from undiffuse.serving.limits import Limits
     from undiffuse.serving.models import Models
-    from undiffuse.serving.run import Server, door_of
+    from undiffuse.serving.run import Server, door_of, listen
 
     console = Console(json)
     keys = tuple(api_key or ()) + tuple(key for key in (os.environ.get(KEY),) if key)
     door = door_of(host, keys, tuple(cors or ()), insecure)
-    limits = _given(queue=queue, count=max_count, steps=max_steps, side=max_side, seconds=timeout)
+    told = _given(queue=queue, count=max_count, steps=max_steps, side=max_side, seconds=timeout)
+    limits = Limits.parse(told, "limits")
 
     def opened(loaded: LatentDiffusion) -> Generator:
         return Generator(loaded, device=device, precision=precision, batch=1, tell=console.remark)
 
     shelf = Models(model, models, float("inf") if memory is None else memory * GIB, opened)
-    desk = Desk(Jobs(out), shelf, Limits.parse(limits, "limits"), batch)
+    socket = listen(host, port)
+    port = socket.getsockname()[1]
+    desk = Desk(Jobs(out), shelf, limits, batch)
     console.say(f"http://{host}:{port}  {', '.join(shelf.names)}  ({'with' if keys else 'no'} key)")
     console.say(f"documentation at http://{host}:{port}/docs; pictures in {out}")
     console.result({"host": host, "port": port, "models": list(shelf.names), "out": str(out), "key": bool(keys)})
-    Server(desk, door, host, port).run()
+    Server(desk, door, socket).serve_until_stopped()
 
 
 def _given(**values: Any) -> dict[str, Any]:

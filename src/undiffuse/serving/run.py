@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from types import FrameType
 
 import uvicorn
@@ -37,16 +38,34 @@ def door_of(host: str, keys: tuple[str, ...] = (), origins: tuple[str, ...] = ()
     return Door(keys=keys, hosts=LOOPBACK if is_loopback(host) else None, origins=origins)
 
 
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes a free one.
+
+    Raises:
+        UsageError: when somebody listens there already, or this machine has no such address.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, reuse_port=False)
+    except OSError as error:
+        given = f"cannot listen on {host}:{port} ({error.strerror})"
+        raise UsageError(explain(given, "a free port of an address of this machine is needed", "try --port 0")) from None
+
+
 class Server(uvicorn.Server):
     """uvicorn's server, which sends everybody away who waits as soon as it is asked to stop."""
 
-    def __init__(self, desk: Desk, door: Door, host: str, port: int) -> None:
+    def __init__(self, desk: Desk, door: Door, socket: socket.socket) -> None:
         app = build_app(desk, door)
-        config = uvicorn.Config(
-            app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE, server_header=False, ws="none"
+        super().__init__(
+            uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE, server_header=False, ws="none")
         )
-        super().__init__(config)
         self._desk = desk
+        self._socket = socket
+
+    def serve_until_stopped(self) -> None:
+        """Serve; returns when a signal, or `should_exit`, ended it."""
+        self.run([self._socket])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop: unfinished jobs are run when the server is back."""
