@@ -23,7 +23,7 @@ with warnings.catch_warnings():
         status_code_conformance,
     )
 
-EXAMPLES = 12
+EXAMPLES = 8
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from PIL import Image
@@ -206,6 +208,7 @@ def test_a_field_not_known_to_share_draws_by_calls_of_its_own(alone: Generator, 
 
     monkeypatch.setattr(drawing, "TOGETHER", drawing.TOGETHER - {"guidance_rescale"})
     strange = FOX.replace(guidance_rescale=0.5)
+    assert set(Request.model_fields) >= drawing.TOGETHER
     assert shares(FOX) and not shares(strange) and shares(FOX.replace(guidance_rescale=0.0))
     engine = engine_of(alone)
 
@@ -229,8 +232,6 @@ def test_a_model_that_is_being_loaded_is_waited_for(alone: Generator) -> None:
 
 
 def test_the_thread_draws_and_stops(alone: Generator) -> None:
-    import threading
-
     done, heard = threading.Event(), Heard()
     heard.ended = lambda error: done.set()  # type: ignore[method-assign]
     engine = engine_of(alone)
@@ -239,6 +240,42 @@ def test_the_thread_draws_and_stops(alone: Generator) -> None:
     assert done.wait(30)
     engine.stop()
     assert heard.pictures
+
+
+def test_a_listener_that_fails_ends_its_own_job_and_the_engine_goes_on(alone: Generator) -> None:
+    broken, good = Heard(), Heard()
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    broken.finished = broken.ended = fail  # type: ignore[method-assign]
+    engine = engine_of(alone)
+    engine.submit(Work("broken", "tiny", FOX, broken))
+    engine.submit(Work("good", "tiny", FOX, good))
+
+    while engine.turn():
+        pass
+
+    assert good.pictures and good.error is None and not broken.over
+
+
+def test_a_fault_in_a_turn_ends_the_jobs_not_the_thread(alone: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, ended = engine_of(alone), [threading.Event(), threading.Event()]
+    first, second = Heard(), Heard()
+    first.ended, second.ended = (lambda error: ended[0].set()), (lambda error: ended[1].set())  # type: ignore[method-assign]
+    whole = Engine._picked
+
+    def faulty(self: Engine) -> object:
+        monkeypatch.setattr(Engine, "_picked", whole)
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr(Engine, "_picked", faulty)
+    engine.start()
+    engine.submit(Work("first", "tiny", FOX, first))
+    assert ended[0].wait(30) and not first.pictures
+    engine.submit(Work("second", "tiny", FOX, second))
+    assert ended[1].wait(30) and second.pictures
+    engine.stop()
 
 
 def test_a_batch_of_nothing_is_refused(alone: Generator) -> None:

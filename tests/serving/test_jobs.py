@@ -189,7 +189,7 @@ def test_kill_9_loses_nothing(tmp_path: Path, tiny_folder: Path, alone: Generato
     with process(tmp_path, tiny_folder) as (server, client):
         done = client.post("/jobs", json={"prompt": "a fox", "seed": 7, "steps": 3}).json()["id"]
         until(client, done, lambda told: told["state"] == "done")
-        long = client.post("/jobs", json={"prompt": "a fox", "seed": 1, "steps": 60, "count": 2}).json()["id"]
+        long = client.post("/jobs", json={"prompt": "a fox", "seed": 1, "steps": 30, "count": 2}).json()["id"]
         until(client, long, lambda told: told["progress"])
         server.send_signal(signal.SIGKILL)
         server.wait()
@@ -201,7 +201,7 @@ def test_kill_9_loses_nothing(tmp_path: Path, tiny_folder: Path, alone: Generato
         assert server.wait(20) in (0, -signal.SIGTERM)
 
     assert len(told["pictures"]) == 2
-    for picture, expected in zip(told["pictures"], alone(Request("a fox", seed=1, steps=60, count=2)).images, strict=True):
+    for picture, expected in zip(told["pictures"], alone(Request("a fox", seed=1, steps=30, count=2)).images, strict=True):
         with Image.open(tmp_path / "pictures" / f"{picture['name']}.png") as image:
             assert furthest(image, expected) <= 1
             assert json.loads(image.info["undiffuse"])["request"]["seed"] == int(picture["seed"])

@@ -7,6 +7,7 @@ step, with whatever solver and guidance. A new job so has its first step in the 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -27,6 +28,7 @@ from undiffuse.generation.sample import settle
 from undiffuse.serving.asking import Kin, answer
 from undiffuse.serving.drawing import Drawing
 
+LOG = logging.getLogger("undiffuse.serving")
 IDLE = 0.05  # seconds between looks at whether a model is there
 
 
@@ -146,7 +148,14 @@ class Engine:
                     self._changed.wait()
                 if self._stopping:
                     return
-            if not self.turn():
+            try:
+                busy = self.turn()
+            except Exception as error:  # a fault of ours: it must not stop the engine for those who come later
+                LOG.exception("a turn failed; every job that was under way ends")
+                busy = True
+                for work in list(self._works):
+                    self._end(work, error)
+            if not busy:
                 time.sleep(IDLE)
 
     def turn(self) -> bool:
@@ -272,7 +281,12 @@ class Engine:
             self._works.remove(work)
         work.flying.clear()
         work.waiting.clear()
-        work.listener.ended(error)
+        if error is not None and not isinstance(error, UndiffuseError):
+            LOG.error("job %s failed", work.name, exc_info=error)
+        try:
+            work.listener.ended(error)
+        except Exception:  # the disk is full, for instance
+            LOG.exception("the end of job %s could not be told", work.name)
 
     def _failing(self, work: Work) -> _Failing:
         return _Failing(lambda error: self._end(work, error))
