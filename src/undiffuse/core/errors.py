@@ -11,7 +11,9 @@
     ├── DeviceError         the machine lacks what was asked for                 exit 5
     ├── DependencyError     an optional package or program is not installed      exit 6
     ├── Diverged            training produced NaN or infinity                    exit 7
+    ├── Busy                a server has as much to do as it takes               exit 8
     └── Cancelled           somebody asked to stop                               exit 130
+        └── TimedOut        it took longer than it may
 
 A message says what was given, what is allowed, and the remedy, in that order.
 `explain(given, allowed, remedy)` joins the three.
@@ -78,10 +80,20 @@ class Diverged(UndiffuseError):
     exit_code = 7
 
 
+class Busy(UndiffuseError):
+    """A server has as much to do as it takes; later it will take more."""
+
+    exit_code = 8
+
+
 class Cancelled(UndiffuseError):
     """Somebody asked to stop."""
 
     exit_code = 130
+
+
+class TimedOut(Cancelled):
+    """It took longer than it may."""
 
 
 def explain(given: str, allowed: str, remedy: str = "") -> str:

@@ -166,7 +166,7 @@ class Generator:
             with closing(sample(pictures, self.model)) as steps:
                 started = time.perf_counter()
                 for step in steps:
-                    finished = self._finish(step.x, pictures) if step.index + 1 == step.steps else []
+                    finished = self.finish(step.x, pictures) if step.index + 1 == step.steps else []
                     for place, image in zip(batch, finished if keep else (), strict=False):
                         images[place.owner].append(image)
                     spent = time.perf_counter() - started
@@ -178,7 +178,7 @@ class Generator:
                     index += 1
                     started = time.perf_counter()  # whatever was done with the step is not counted
 
-    def _finish(self, z: Tensor, pictures: Sequence[Request]) -> list[Image.Image]:
+    def finish(self, z: Tensor, pictures: Sequence[Request]) -> list[Image.Image]:
         """The pictures of finished latents (B, C, h, w), each with its own request inside."""
         origins = [
             replace(self.origin, batch=len(pictures), position=k, additions=additions(request, self.model))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -17,7 +18,7 @@ from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.pictures import to_images, to_pixels
 from undiffuse.core.random import PictureNoise
 from undiffuse.diffusion.denoise import Denoise
-from undiffuse.diffusion.drive import Cursor, Step, steps
+from undiffuse.diffusion.drive import Cursor, Solver, Step, steps
 from undiffuse.diffusion.grid import Grid, make_grid
 from undiffuse.diffusion.guidance import Others, stacked
 from undiffuse.diffusion.known import keep_known, repaint
@@ -98,9 +99,23 @@ def grid_of(request: Request, model: LatentDiffusion) -> Grid:
     return make_grid(model.schedule, request.steps, request.spacing or entry.spacing, strength=strength)
 
 
+class Plan(NamedTuple):
+    """How pictures are drawn: a solver that asks, the denoiser that answers it, and what steers that."""
+
+    solver: Solver
+    denoise: Denoise
+    cond: Conditioning
+
+
 @torch.no_grad()
 def sample(pictures: Sequence[Request], model: LatentDiffusion) -> Generator[Step, None, None]:
-    """The steps of pictures that are drawn together; the last one holds the finished latents (B, C, h, w).
+    """The steps of pictures that are drawn together as `plan` says; the last one holds the finished latents (B, C, h, w)."""
+    yield from steps(*plan(pictures, model))
+
+
+@torch.no_grad()
+def plan(pictures: Sequence[Request], model: LatentDiffusion) -> Plan:
+    """The plan of pictures that are drawn together; whoever drives its solver has their finished latents (B, C, h, w).
 
     Args:
         pictures: settled requests of one picture each, alike in everything but words, seeds, start and contexts.
@@ -123,7 +138,7 @@ def sample(pictures: Sequence[Request], model: LatentDiffusion) -> Generator[Ste
             solver = repaint(start, grid, noise, known, hidden)
         else:
             denoise, solver = keep_known(denoise, known, hidden), entry.function(start, grid, noise, **options)
-    yield from steps(cursor.follow(solver), denoise, cond)
+    return Plan(cursor.follow(solver), denoise, cond)
 
 
 @torch.no_grad()
