@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from PIL import ImageOps
@@ -52,7 +51,7 @@ def otherwise(request: Request, model: LatentDiffusion, instead: str | None = No
         return request.replace(prompt=instead)
     if request.prompt:
         subject, comma, rest = request.prompt.partition(",")
-        other = next(word for word in SUBJECTS if word.split()[-1] not in subject.lower())
+        other = next((word for word in SUBJECTS if word.split()[-1] not in subject.lower()), SUBJECTS[0])
         return request.replace(prompt=f"{other}{comma}{rest}")
     if request.label is not None:
         classes = next(part.classes for part in model.conditioner.parts if isinstance(part, LabelConditioner))
@@ -62,9 +61,7 @@ def otherwise(request: Request, model: LatentDiffusion, instead: str | None = No
         name: ImageOps.mirror(picture) for name, picture in request.pictures().items() if name in ("layout", "small")
     }
     if request.boxes:
-        mirrored["boxes"] = tuple(
-            (1 - right, top, 1 - left, bottom, label) for left, top, right, bottom, label in request.boxes
-        )
+        mirrored["boxes"] = tuple((1 - right, top, 1 - left, *rest) for left, top, right, *rest in request.boxes)
     return request.replace(**mirrored) if mirrored else None
 
 
@@ -72,21 +69,19 @@ def said_in(request: Request) -> str:
     """What a request says, in words."""
     told = [request.prompt] if request.prompt else []
     told += [f"class {request.label}"] if request.label is not None else []
-    told += [
-        f"{label} at {left:.0%} to {right:.0%}, {top:.0%} to {bottom:.0%}" for left, top, right, bottom, label in request.boxes
-    ]
+    told += [f"{label} in the box {', '.join(f'{side:g}' for side in box)}" for *box, label in request.boxes]
     pictures = {"mask": "a masked picture", "layout": "a map", "small": "a small picture", "like": "a picture to resemble"}
     told += [words for name, words in pictures.items() if getattr(request, name) is not None]
     return ", ".join(told) or "nothing"
 
 
 def with_one_word_less(prompt: str, most: int) -> list[tuple[str, str]]:
-    """Each of the first words of a prompt, with what is left without it; names in brackets and weights stay whole."""
-    words = list(re.finditer(r"[\w'’-]*\w[\w'’-]*", prompt))[:most]
+    """Each of the first words of a prompt, with what is left without it; none where there is but one. Numbers stay."""
+    words = [word for word in re.finditer(r"[\w'-]*\w[\w'-]*", prompt) if not word[0].isdigit()][:most]
     return [(word[0], _tidy(prompt[: word.start()] + prompt[word.end() :])) for word in words] if len(words) > 1 else []
 
 
 def _tidy(prompt: str) -> str:
     """No space before a comma, no comma before a comma, none at the ends."""
-    pieces: Sequence[str] = [" ".join(piece.split()) for piece in prompt.split(",")]
+    pieces = (" ".join(piece.split()) for piece in prompt.split(","))
     return ", ".join(piece for piece in pieces if piece)

@@ -27,8 +27,8 @@ class Cost:
     `encoded` (C, h, w) is the encoder's latent of the picture, `psnr` in dB what is left of it on the way there and back.
     """
 
-    pixels: tuple[int, int, int]
-    latent: tuple[int, int, int]
+    pixels: tuple[int, ...]
+    latent: tuple[int, ...]
     encode: float
     denoise: float
     decode: float

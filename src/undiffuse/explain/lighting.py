@@ -40,9 +40,10 @@ def lightings(trace: Trace) -> list[Lighting]:
     groups: dict[tuple[str, int, int], list[Tensor]] = {}
     for path, maps in trace.layers.items():
         shares = trace.of_words(maps)
-        groups.setdefault((path.partition(".")[0], *shares.shape[2:]), []).append(shares)
+        height, width = shares.shape[2:]
+        groups.setdefault((path.partition(".")[0], height, width), []).append(shares)
     found = [
-        Lighting(f"{PLACES.get(place, place)}, {height}×{width}", len(some), torch.stack(some).mean(0))
+        Lighting(f"{PLACES.get(place, place)}, {height}x{width}", len(some), torch.stack(some).mean(0))
         for (place, height, width), some in groups.items()
     ]
     height, width = max(tuple(one.shares.shape[2:]) for one in found)
