@@ -97,10 +97,10 @@ class BoxesConditioner(ConditionerPart):
         return Conditioning(tokens=tokens, token_mask=torch.cat([torch.ones_like(told[:, :1]), told], dim=1))
 
     def words(self, row: Fields) -> list[Word]:
-        """The label of every box."""
+        """The label of every box, told apart from words of a prompt."""
         labels = row.get("box_labels")
         told = [] if labels is None else torch.as_tensor(labels).tolist()
-        return [Word(self.classes[int(label)], (1 + place,)) for place, label in enumerate(told) if label != NONE]
+        return [Word(f"{self.classes[int(label)]} (box)", (1 + place,)) for place, label in enumerate(told) if label != NONE]
 
     def show(self, example: Example, rng: np.random.Generator) -> dict[str, Any]:
         """The boxes of the example; those with a label that the model does not know are left out, as unknown classes are."""

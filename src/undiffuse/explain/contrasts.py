@@ -44,8 +44,8 @@ def unguided(request: Request) -> Request:
 def otherwise(request: Request, model: LatentDiffusion, instead: str | None = None) -> Request | None:
     """The same request with something else said: the prompt `instead`, else what follows from the request.
 
-    Of a prompt the subject before the first comma is another one, or the class is; a map, boxes and what is around a hole
-    are seen in a mirror. None where nothing of that was said.
+    Of a prompt the subject before the first comma is another one, else the class is; a map, boxes and a small picture are
+    seen in a mirror. None where nothing of that was said, or a mirror shows the same.
     """
     if instead is not None:
         return request.replace(prompt=instead)
@@ -62,7 +62,8 @@ def otherwise(request: Request, model: LatentDiffusion, instead: str | None = No
     }
     if request.boxes:
         mirrored["boxes"] = tuple((1 - right, top, 1 - left, *rest) for left, top, right, *rest in request.boxes)
-    return request.replace(**mirrored) if mirrored else None
+    other = request.replace(**mirrored)
+    return None if other == request else other
 
 
 def said_in(request: Request) -> str:

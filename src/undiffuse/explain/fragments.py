@@ -41,6 +41,11 @@ def seconds(value: float) -> str:
     return f"{number(value)} s" if value < 120 else f"{number(value / 60)} minutes"
 
 
+def sides(width: int, height: int) -> str:
+    """A size in words."""
+    return f"{width} &times; {height}"
+
+
 def photo(image: Image.Image, side: int, quality: int = 86) -> str:
     """A picture as the text of a link: WebP, no longer than `side` on its longer side."""
     image = image.convert("RGB")

@@ -16,7 +16,7 @@ from undiffuse.model.latent_diffusion import LatentDiffusion
 PATIENCE = 40.0  # seconds that decoding everything for one page may take
 NEGATIVE, ZERO, POSITIVE = (20, 92, 158), (246, 244, 238), (196, 84, 22)  # told apart with red-green blindness too
 HEAT = np.array([(12, 10, 22), (92, 24, 92), (206, 66, 64), (251, 165, 60), (252, 250, 190)], dtype=float)
-DARKEST = 0.14  # what is left of a picture where no attention lies
+DARKEST = 0.14  # what is left of a picture where least attention lies
 
 
 class Viewer:
@@ -95,9 +95,10 @@ def heat_image(values: Tensor, most: float | None = None) -> Image.Image:
 
 
 def lit(picture: Image.Image, attention: Tensor) -> Image.Image:
-    """The picture as bright as attention (r, c) is, at most as it is; dark where none lies."""
-    most = float(attention.max()) or 1.0
-    levels = to_images((attention / most)[None, None].expand(1, 3, -1, -1) * 2 - 1)[0].convert("L")
+    """The picture, as it is where most attention (r, c) lies, and dark where least."""
+    least, most = float(attention.min()), float(attention.max())
+    shares = (attention - least) / (most - least) if most > least else torch.ones_like(attention)
+    levels = to_images(shares[None, None].expand(1, 3, -1, -1) * 2 - 1)[0].convert("L")
     mask = np.asarray(levels.resize(picture.size, Image.Resampling.BICUBIC), dtype=float)[..., None] / 255
     pixels = np.asarray(picture.convert("RGB"), dtype=float)
     return Image.fromarray((pixels * (DARKEST + (1 - DARKEST) * mask)).round().clip(0, 255).astype(np.uint8))

@@ -11,9 +11,10 @@ from typing import Any
 
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.data.atomic import write_text
-from undiffuse.explain.chapters import chapters, opening
+from undiffuse.explain.chapters import chapters, is_whole, opening
 from undiffuse.explain.contrasts import said_in
 from undiffuse.explain.fragments import photo, text
+from undiffuse.explain.prose import KEPT
 from undiffuse.explain.story import Story
 
 MARK = '<meta name="generator" content="undiffuse explain">'
@@ -86,6 +87,7 @@ def _filled(story: Story, side: int) -> str:
         "title": text(said),
         "style": _file("style.css"),
         "opening": opening(story, side),
+        "kept": KEPT if is_whole(story) else "",
         "contents": "".join(f'<li><a href="#{one.anchor}">{one.heading}</a></li>' for one in told),
         "chapters": "".join(f'<section id="{one.anchor}"><h2>{one.heading}</h2>{one.inside}</section>' for one in told),
         "measured": measured,

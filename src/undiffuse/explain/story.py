@@ -25,7 +25,7 @@ from undiffuse.explain.recording import record
 from undiffuse.explain.trace import Trace
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.given import readings_of
-from undiffuse.generation.output import Origin
+from undiffuse.generation.output import Origin, attach
 from undiffuse.generation.request import Request
 from undiffuse.generation.sample import START, settle
 from undiffuse.model.latent_diffusion import LatentDiffusion
@@ -51,7 +51,7 @@ class Told:
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """Another drawing from the same noise: what it was told, its picture, and how far that is from ours in each pixel (H, W)."""
+    """Another drawing from the same noise: what it was told, its picture, how far each pixel (H, W) is from ours."""
 
     said: str
     picture: Image.Image
@@ -143,7 +143,7 @@ def tell(
     return Story(
         request=request,
         trace=trace,
-        picture=trace.picture,
+        picture=attach(trace.picture, request, Origin(**trace.told["origin"])),
         seconds=seconds,
         machine=describe(draw.device, draw.precision),
         looks=view.how,
@@ -155,7 +155,7 @@ def tell(
         entrances=entrances(request, readings, model, size),
         silent=None if silent is None else _contrasts(draw, {"nothing": silent}, trace, said)[0],
         plain=_contrasts(draw, {said_in(request): unguided(request)}, trace, said)[0] if pushed else None,
-        instead=None if other is None else _instead(draw, other, trace, view, said),
+        instead=None if other is None else _instead(draw, other, _told_apart(request, other), trace, view, said),
         dropped=_dropped(draw, request, trace, seconds if words is None else 0, said) if words is not False else [],
     )
 
@@ -184,12 +184,18 @@ def _contrasts(draw: Generator, told: dict[str, Request], trace: Trace, said: Te
     return [Contrast(words, image, difference(trace.picture, image)) for words, image in zip(told, images, strict=True)]
 
 
-def _instead(draw: Generator, other: Request, trace: Trace, view: Viewer, said: Tell) -> Instead:
+def _told_apart(request: Request, other: Request) -> str:
+    """What the other request says; where words do not tell the two apart it is seen in a mirror."""
+    told = said_in(other)
+    return f"{told}, in a mirror" if told == said_in(request) else told
+
+
+def _instead(draw: Generator, other: Request, words: str, trace: Trace, view: Viewer, said: Tell) -> Instead:
     theirs = record(draw, other, tell=lambda done, total: said("drawing something else from the same noise", done, total))
     apart = compare(trace, theirs)
     steps = evenly(len(trace), STRIP)
     strips = [[view(one.tensors["x0"][step][None])[0] for step in steps] for one in (trace, theirs)]
-    contrast = Contrast(said_in(other), theirs.picture, difference(trace.picture, theirs.picture))
+    contrast = Contrast(words, theirs.picture, difference(trace.picture, theirs.picture))
     return Instead(contrast, steps, strips[0], strips[1], [x0 for _, x0 in apart.rows])
 
 

@@ -93,9 +93,10 @@
       const step = Number(slider.value);
       const { rows, columns, map } = attention(shown);
       const most = Math.max(...map);
+      const least = Math.min(...map);
       const shade = new ImageData(columns, rows);
       map.forEach((share, place) => {
-        shade.data[4 * place + 3] = 222 * (1 - (most ? share / most : 0));
+        shade.data[4 * place + 3] = 220 * (most > least ? (most - share) / (most - least) : 0);
       });
       const small = Object.assign(document.createElement("canvas"), { width: columns, height: rows });
       small.getContext("2d").putImageData(shade, 0, 0);
@@ -108,7 +109,7 @@
       const when = step ? `in step ${data.steps[step - 1].step + 1} of ${data.of}` : "over all steps";
       const word = document.createElement("b");
       word.textContent = data.words[shown];
-      told.replaceChildren(word, ` took ${percent(mean)} of the attention ${when}; ${percent(most)} at its brightest place.`);
+      told.replaceChildren(word, ` took ${percent(mean)} of the attention ${when}; ${percent(most)} at its brightest place, ${percent(least)} at its darkest.`);
       canvas.setAttribute("aria-label", `The picture ${when}, lit by ${data.words[shown]}: ${percent(mean)} of the attention`);
       output.textContent = step ? data.steps[step - 1].step + 1 : "all";
       slider.setAttribute("aria-valuetext", step ? `step ${data.steps[step - 1].step + 1}` : "all steps");
@@ -133,8 +134,8 @@
     Promise.all(pictures.map((picture) => picture.decode().catch(() => null))).then(paint);
   }
 
-  const steps = document.getElementById("steps");
-  if (steps) stepper(steps);
-  const lit = document.getElementById("light");
-  if (lit) light(lit);
+  const viewer = document.getElementById("stepper");
+  if (viewer) stepper(viewer);
+  const lamp = document.getElementById("lamp");
+  if (lamp) light(lamp);
 })();
