@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from undiffuse.cli.main import run
 from undiffuse.explain.trace import read_trace
@@ -36,8 +37,6 @@ def test_a_trace_holds_the_picture_that_generate_draws(
     assert run(["generate", "a fox", "--seed", "7", "--steps", "2", "--model", str(tiny_folder), *out]) == 0
 
     held = read_trace(path)
-    from PIL import Image
-
     with Image.open(tmp_path / "out" / "00000-7.png") as picture:
         assert held.picture.tobytes() == picture.convert("RGB").tobytes()
         assert held.told == json.loads(picture.info["undiffuse"])
@@ -48,8 +47,6 @@ def test_a_picture_of_a_batch_is_traced_again(trace: Trace, tiny_folder: Path, t
     assert run(["generate", "a fox", "--seed", "7", "--count", "3", *out]) == 0
     path = tmp_path / "out" / "00001-8.png"
     assert run(["trace", "--from", str(path), "--model", str(tiny_folder), "--out", str(tmp_path / "run.trace")]) == 0
-
-    from PIL import Image
 
     with Image.open(path) as picture:
         assert read_trace(tmp_path / "run.trace").picture.tobytes() == picture.convert("RGB").tobytes()

@@ -30,9 +30,9 @@ def command(
     least: Annotated[float | None, typer.Option("--psnr", help="Accept this many dB and more as the same.")] = None,
     json: Json = False,
 ) -> None:
-    """Draw a picture again from what its PNG tells and tell whether it is the same, and if not, why.
+    """Draw a picture again and tell whether it is the same.
 
-    Exit code 0 when it is the same (or near enough, with --psnr), 8 when it is not; 2 to 6 when it cannot be drawn here.
+    All that decides it stands in the PNG. Where the pixels differ, the first cause is told. Exit code 0 when it is the same (or near enough, with --psnr), 8 when it is not; 2 to 6 when it cannot be drawn here.
     """
     from undiffuse.explain.verify import verify
     from undiffuse.generation.again import is_here
