@@ -32,7 +32,9 @@ def command(
 ) -> None:
     """Draw a picture again and tell whether it is the same.
 
-    All that decides it stands in the PNG. Where the pixels differ, the first cause is told. Exit code 0 when it is the same (or near enough, with --psnr), 8 when it is not; 2 to 6 when it cannot be drawn here.
+    All that decides it stands in the PNG; where pixels differ, the first cause is told.
+
+    Exit code 0 when it is the same (or near enough, with --psnr), 8 when it is not; 2 to 6 when it cannot be drawn here.
     """
     from undiffuse.explain.verify import verify
     from undiffuse.generation.again import is_here

@@ -15,7 +15,7 @@ from undiffuse.explain.chapters import chapters, is_whole, opening
 from undiffuse.explain.contrasts import said_in
 from undiffuse.explain.fragments import photo, text
 from undiffuse.explain.prose import KEPT
-from undiffuse.explain.story import Story
+from undiffuse.explain.story import Story, lit_steps
 
 MARK = '<meta name="generator" content="undiffuse explain">'
 LIMIT = 8_000_000  # bytes of a page
@@ -109,12 +109,18 @@ def _data(story: Story, side: int) -> dict[str, Any]:
         }
         for one in story.steps
     ]
-    kept = [one.index for one in story.steps]
+    kept = lit_steps(story)
     layers = [
-        {"most": one.most, "rows": one.shares.shape[2], "columns": one.shares.shape[3], "shares": _bytes(one.packed(kept))}
+        {
+            "most": one.most,
+            "rows": one.shares.shape[2],
+            "columns": one.shares.shape[3],
+            "shares": _bytes(one.packed([story.steps[place].index for place in kept])),
+        }
         for one in story.lightings
     ]
-    return {"of": len(story.trace), "steps": steps, "words": [word.text for word in story.trace.words], "layers": layers}
+    words = [word.text for word in story.trace.words]
+    return {"of": len(story.trace), "steps": steps, "lit": kept, "words": words, "layers": layers}
 
 
 def _bytes(data: bytes) -> str:

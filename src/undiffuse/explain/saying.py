@@ -11,7 +11,7 @@ from undiffuse.explain.fragments import chart, exact, figure, img, number, photo
 from undiffuse.explain.lighting import is_sign
 from undiffuse.explain.looks import channel_images, heat_image, lit
 from undiffuse.explain.making import CHANNELS, Chapter
-from undiffuse.explain.story import Contrast, Story
+from undiffuse.explain.story import Contrast, Story, lit_steps
 
 THUMB = 128  # longest side of a word's picture
 SMALL = 224  # longest side of pictures in rows
@@ -68,7 +68,7 @@ def words(story: Story, side: int) -> Chapter | None:
 <canvas width="{base.width}" height="{base.height}" role="img" aria-label="The picture, lit by one word"></canvas>
 <div><p class="told" aria-live="polite"></p>
 <label>Layers <select>{options}</select></label>
-<label>Step <output></output><input type="range" min="0" max="{len(story.steps)}" value="0"></label></div></div>
+<label>Step <output></output><input type="range" min="0" max="{len(lit_steps(story))}" value="0"></label></div></div>
 {prose.WORDS_NOTE.format(rest=f"{1 - float(every.sum(0).mean()):.0%}")}
 </div>"""
     return Chapter("words", "Which word lit which pixels", prose.WORDS.format(layers=story.lightings[0].layers) + viewer)

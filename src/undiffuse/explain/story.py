@@ -32,6 +32,7 @@ from undiffuse.model.latent_diffusion import LatentDiffusion
 
 NOISED = 7  # levels of the forward process
 SHOWN = 40  # steps on the page at most
+LIGHT = 1_500_000  # shares of attention on the page, a byte each, at most: a long prompt is lit at fewer steps
 STRIP = 6  # estimates in a strip
 WORDS = 10  # words that are left out, at most
 PATIENCE = 60.0  # seconds that leaving out words may take
@@ -158,6 +159,12 @@ def tell(
         instead=None if other is None else _instead(draw, other, _told_apart(request, other), trace, view, said),
         dropped=_dropped(draw, request, trace, seconds if words is None else 0, said) if words is not False else [],
     )
+
+
+def lit_steps(story: Story) -> list[int]:
+    """The places in `steps` of those whose attention is on the page."""
+    each = sum(one.shares[0].numel() for one in story.lightings)
+    return evenly(len(story.steps), max(2, LIGHT // max(1, each)))
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -12,7 +12,7 @@ from PIL import Image
 from undiffuse.core.random import normal
 from undiffuse.explain.contrasts import otherwise, silenced, with_one_word_less
 from undiffuse.explain.looks import Viewer, channel_images, coloured, fit_colours, heat_image, lit
-from undiffuse.explain.story import Story, evenly, tell
+from undiffuse.explain.story import Story, evenly, lit_steps, tell
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
@@ -79,6 +79,12 @@ def test_lighting_is_the_mean_of_its_layers(story: Story) -> None:
     torch.testing.assert_close(
         torch.tensor(packed / 255 * groups[0].most).float(), groups[0].shares[1], rtol=0, atol=groups[0].most / 500
     )
+
+
+def test_a_long_prompt_is_lit_at_fewer_steps(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lit_steps(story) == [0, 1, 2]
+    monkeypatch.setattr("undiffuse.explain.story.LIGHT", 2 * sum(one.shares[0].numel() for one in story.lightings))
+    assert lit_steps(story) == [0, 2]
 
 
 def test_another_prompt_may_be_named(draw: Generator) -> None:

@@ -68,7 +68,8 @@
     const slider = root.querySelector("input");
     const output = root.querySelector("output");
     const words = [...root.querySelectorAll(".word")];
-    const pictures = data.steps.map((row) => Object.assign(new Image(), { src: row.x0 }));
+    const steps = data.lit.map((place) => data.steps[place]);
+    const pictures = steps.map((row) => Object.assign(new Image(), { src: row.x0 }));
     const shares = data.layers.map((layer) => Uint8Array.from(atob(layer.shares), (letter) => letter.charCodeAt(0)));
     let chosen = Math.max(0, words.findIndex((word) => word.hasAttribute("data-first")));
     let shown = chosen;
@@ -78,10 +79,10 @@
       const layer = data.layers[Number(select.value)];
       const places = layer.rows * layer.columns;
       const step = Number(slider.value);
-      const steps = step ? [step - 1] : data.steps.keys();
+      const taken = step ? [step - 1] : steps.keys();
       const map = new Float64Array(places);
       let count = 0;
-      for (const one of steps) {
+      for (const one of taken) {
         const first = (one * data.words.length + word) * places;
         for (let place = 0; place < places; place++) map[place] += shares[Number(select.value)][first + place];
         count++;
@@ -106,13 +107,13 @@
       brush.imageSmoothingQuality = "high";
       brush.drawImage(small, 0, 0, width, height);
       const mean = map.reduce((sum, share) => sum + share, 0) / map.length;
-      const when = step ? `in step ${data.steps[step - 1].step + 1} of ${data.of}` : "over all steps";
+      const when = step ? `in step ${steps[step - 1].step + 1} of ${data.of}` : "over all steps";
       const word = document.createElement("b");
       word.textContent = data.words[shown];
       told.replaceChildren(word, ` took ${percent(mean)} of the attention ${when}; ${percent(most)} at its brightest place, ${percent(least)} at its darkest.`);
       canvas.setAttribute("aria-label", `The picture ${when}, lit by ${data.words[shown]}: ${percent(mean)} of the attention`);
-      output.textContent = step ? data.steps[step - 1].step + 1 : "all";
-      slider.setAttribute("aria-valuetext", step ? `step ${data.steps[step - 1].step + 1}` : "all steps");
+      output.textContent = step ? steps[step - 1].step + 1 : "all";
+      slider.setAttribute("aria-valuetext", step ? `step ${steps[step - 1].step + 1}` : "all steps");
       words.forEach((one, place) => one.setAttribute("aria-pressed", String(place === chosen)));
     }
 
