@@ -60,7 +60,20 @@ def test_the_errors_can_be_caught_without_torch() -> None:
     assert not loaded_by("import undiffuse; undiffuse.UndiffuseError") & HEAVY
 
 
-@pytest.mark.parametrize("words", ["--help", "generate --help", "train --help", "data --help", "inspect", "bogus"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "generate --help",
+        "train --help",
+        "data --help",
+        "explain --help",
+        "trace --help",
+        "verify --help",
+        "inspect",
+        "bogus",
+    ],
+)
 def test_commands_that_compute_nothing_load_no_torch(words: str) -> None:
     code = f"from undiffuse.cli.main import run; run({words.split()!r})"
 

@@ -57,16 +57,11 @@ def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Consol
     Raises:
         UndiffuseError: before anything is drawn, when something of it cannot be had.
     """
-    from undiffuse.generation.output import open_folder, read_origin
+    from undiffuse.generation.output import open_folder
 
-    requests, same = _requests(order)
+    requests, same = read_requests(order)
     open_folder(out)
-    chosen = means.batch or means.device or means.precision or means.engine or means.memory
-    origin = read_origin(order.again) if order.again is not None and same and not chosen else None
-    draw = _generator(means, origin, console)
-    if not order.named and draw.model.conditioner.fields:
-        raise nothing_named()
-    draw.model.conditioner.require(order.needs)
+    draw, origin = generator_for(order, means, same, console)
     remarks = _remarks(draw, requests, console)
     images, found = _draw(draw, requests, origin, out, console, keep=grid or order.again is not None)
     found |= {"remarks": remarks, "model": draw.origin.model, "device": draw.origin.device, "precision": draw.origin.precision}
@@ -75,6 +70,23 @@ def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Consol
     if order.again is not None and same:
         found["same"] = _compare(draw, images[0], requests[0], order.again, console)
     console.result(found)
+
+
+def generator_for(order: Order, means: Means, same: bool, console: Console) -> tuple[Generator, Origin | None]:
+    """What draws an order; and if that is to be drawn as it was the first time (`same`), and can be, what drew it then.
+
+    Raises:
+        UndiffuseError: when there is no such model or device, or the model has not learned what is ordered.
+    """
+    from undiffuse.generation.output import read_origin
+
+    chosen = means.batch or means.device or means.precision or means.engine or means.memory
+    origin = read_origin(order.again) if order.again is not None and same and not chosen else None
+    draw = _generator(means, origin, console)
+    if not order.named and draw.model.conditioner.fields:
+        raise nothing_named()
+    draw.model.conditioner.require(order.needs)
+    return draw, origin
 
 
 def nothing_named() -> UsageError:
@@ -177,10 +189,13 @@ def read_picture(path: Path, name: str = "image") -> Image:
     return picture
 
 
-def _requests(order: Order) -> tuple[list[Request], bool]:
+def read_requests(order: Order) -> tuple[list[Request], bool]:
     """One request a prompt, and whether they are what the PNG tells and nothing else.
 
     Without a prompt it is the one that the PNG tells, or one that names a class, a picture or nothing.
+
+    Raises:
+        UndiffuseError: when a file cannot be read, or a field is wrong.
     """
     from undiffuse.generation.output import read_request
     from undiffuse.generation.request import Request

@@ -19,11 +19,15 @@ UNEXPECTED = 1
 
 
 class Entry(NamedTuple):
-    """A sub-command: the module that holds it as `command`, or as `app` when it has sub-commands of its own."""
+    """A sub-command: the module that holds it as `command`, or as `app` when it has sub-commands of its own.
+
+    `usual` is the one of these that is meant where none is named.
+    """
 
     module: str
     help: str
     has_children: bool = False
+    usual: str | None = None
 
 
 COMMANDS = {
@@ -35,6 +39,9 @@ COMMANDS = {
     "data": Entry("undiffuse.cli.data", "Build and check data sets.", has_children=True),
     "evaluate": Entry("undiffuse.cli.evaluate", "Measure a model.", has_children=True),
     "serve": Entry("undiffuse.cli.serve", "Serve pictures over HTTP."),
+    "explain": Entry("undiffuse.cli.explain", "Show on one page how a picture came to be."),
+    "trace": Entry("undiffuse.cli.trace", "Record how a picture is drawn, and compare two records.", True, usual="record"),
+    "verify": Entry("undiffuse.cli.verify", "Draw a picture again and tell whether it is the same."),
     "convert": Entry("undiffuse.cli.convert", "Write a model in the layout of another program, or in ours."),
     "inspect": Entry("undiffuse.cli.inspect", "Tell what a model file or folder holds."),
     "doctor": Entry("undiffuse.cli.doctor", "Tell what this machine can do."),
@@ -64,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors are one line on the error stream."""
     asked = next((word for word in arguments if not word.startswith("-")), None)
     try:
-        return build_app(asked)(arguments, prog_name="undiffuse", standalone_mode=False) or 0
+        return build_app(asked)(_in_full(arguments, asked), prog_name="undiffuse", standalone_mode=False) or 0
     except KeyboardInterrupt:
         return INTERRUPTED
     except typer.TyperException as error:
@@ -77,6 +84,18 @@ def run(arguments: Sequence[str]) -> int:
         return _report(f"{error.filename}: {error.strerror}.", UNEXPECTED)
     except Exception as error:
         return _unexpected(error)
+
+
+def _in_full(arguments: Sequence[str], asked: str | None) -> list[str]:
+    """The arguments with the usual sub-command named where the user left it out: `trace "a fox"` is `trace record "a fox"`."""
+    entry = COMMANDS.get(asked or "")
+    if entry is None or entry.usual is None:
+        return list(arguments)
+    after = list(arguments).index(asked) + 1  # type: ignore[arg-type]
+    rest = list(arguments[after:])
+    children = {command.callback.__name__ for command in import_module(entry.module).app.registered_commands}
+    named = not rest or rest[0] in {*children, "--help"}
+    return [*arguments[:after], *([] if named else [entry.usual]), *rest]
 
 
 def _start(

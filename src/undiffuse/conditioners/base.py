@@ -69,6 +69,13 @@ class Routes(NamedTuple):
     spatial: int = 0
 
 
+class Word(NamedTuple):
+    """Something that was said, and the places of the tokens that stand for it."""
+
+    text: str
+    places: tuple[int, ...]
+
+
 class PartSpec(Spec, ABC):
     """Sizes of a part, and how often it was left out in training, so that guidance has something to compare with.
 
@@ -183,6 +190,10 @@ class ConditionerPart(nn.Module, ABC):
 
     def forget(self) -> None:
         """Drop whatever is remembered of earlier rows; needed after weights were changed by hand."""
+
+    def words(self, row: Fields) -> list[Word]:
+        """What the tokens of this row stand for, in their order; marks and padding stand for nothing. None by default."""
+        return []
 
     def truncated(self, captions: Sequence[str]) -> list[bool]:
         """Which captions are too long to be read to their end; none by default."""

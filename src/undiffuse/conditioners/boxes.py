@@ -11,7 +11,7 @@ from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
+from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings, Word
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import DataError, SpecError, explain
 from undiffuse.data.records import Example
@@ -95,6 +95,12 @@ class BoxesConditioner(ConditionerPart):
         mixed = self.mix(torch.cat([self.table(labels.clamp_min(0)), waves.to(self.first.dtype)], dim=2))  # (B, most, D)
         tokens = torch.cat([self.first.expand(len(told), 1, -1), mixed * told[..., None]], dim=1)
         return Conditioning(tokens=tokens, token_mask=torch.cat([torch.ones_like(told[:, :1]), told], dim=1))
+
+    def words(self, row: Fields) -> list[Word]:
+        """The label of every box, told apart from words of a prompt."""
+        labels = row.get("box_labels")
+        told = [] if labels is None else torch.as_tensor(labels).tolist()
+        return [Word(f"{self.classes[int(label)]} (box)", (1 + place,)) for place, label in enumerate(told) if label != NONE]
 
     def show(self, example: Example, rng: np.random.Generator) -> dict[str, Any]:
         """The boxes of the example; those with a label that the model does not know are left out, as unknown classes are."""

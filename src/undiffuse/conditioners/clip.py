@@ -12,7 +12,7 @@ from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size
+from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Word
 from undiffuse.conditioners.prompts import comfyui
 from undiffuse.conditioners.prompts.chunks import Chunk, cut
 from undiffuse.conditioners.prompts.grammar import parse
@@ -20,7 +20,7 @@ from undiffuse.conditioners.prompts.weights import interpolated, stressed
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec, pick
-from undiffuse.networks.text.bpe import LENGTH, clip_tokenizer, marked, units
+from undiffuse.networks.text.bpe import LENGTH, clip_tokenizer, marked, read_back, units
 from undiffuse.networks.text.clip import CLIPTextEncoder
 from undiffuse.networks.text.learned import LearnedWord, NewWords
 
@@ -149,6 +149,19 @@ class CLIPConditioner(ConditionerPart):
                 remedy = "undiffuse generate --lora FILE:WEIGHT, or undiffuse.add_lora(model, FILE, WEIGHT)"
                 raise SpecError(explain(f"{extra[0]} in the prompt", "LoRAs are named beside it, by their files", remedy))
         return told
+
+    def words(self, row: Fields) -> list[Word]:
+        """The words and signs of the caption, learned words whole; stress marks are not among them."""
+        if not row.get("caption"):
+            return []
+        spec, learned = self.specs[0], self.new_words[0]
+        ids, _ = self._chunks(row["caption"], row.get("grammar") or A1111, spec, learned)
+        found = [read_back(clip_tokenizer(), chunk, learned.ids) for chunk in ids.tolist()]
+        return [
+            Word(text, tuple(spec.positions * number + place for place in places))
+            for number, chunk in enumerate(found)
+            for text, places in chunk
+        ]
 
     def truncated(self, captions: Sequence[str]) -> list[bool]:
         """None: a long prompt goes on in further chunks."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from undiffuse.conditioners.base import ConditionerPart, Fields, Sight, Size
+from undiffuse.conditioners.base import ConditionerPart, Fields, Sight, Size, Word
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 
@@ -82,6 +82,17 @@ class Conditioner(nn.Module):
         """Have every part drop what it remembers; needed after weights were changed by hand."""
         for part in self.parts:
             part.forget()
+
+    def words(self, row: Fields) -> list[Word]:
+        """What the tokens of this row of readings stand for, in the places that they have among those of all parts."""
+        found: list[Word] = []
+        first = 0
+        for part in self.parts:
+            if part.token_width:
+                found += [Word(text, tuple(first + place for place in places)) for text, places in part.words(row)]
+                tokens = part([row]).tokens
+                first += 0 if tokens is None else tokens.shape[1]
+        return found
 
     def require(self, fields: Iterable[str]) -> None:
         """Check that the model reads these fields.

@@ -11,7 +11,7 @@ from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Size, Surroundings
+from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Size, Surroundings, Word
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 
@@ -94,6 +94,11 @@ class LabelConditioner(ConditionerPart):
     def _looked_up(self, indices: Tensor) -> Conditioning:
         learned = self.table(indices)  # (B, D)
         return Conditioning(vector=learned) if self.route == "vector" else Conditioning(tokens=learned[:, None])
+
+    def words(self, row: Fields) -> list[Word]:
+        """The label, where it is a token."""
+        label = row.get("label")
+        return [Word(label, (0,))] if label is not None and self.route == "tokens" else []
 
     def index(self, label: str | None) -> int:
         """The row of a label; None is the null.

@@ -12,7 +12,7 @@ from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings
+from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings, Word
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.data.records import Example
@@ -77,6 +77,10 @@ class LookalikeConditioner(ConditionerPart):
         if self.count is None:
             return Conditioning(vector=learned)
         return Conditioning(tokens=learned.view(len(there), self.count, self.width))
+
+    def words(self, row: Fields) -> list[Word]:
+        """The picture, where it is tokens."""
+        return [Word("the picture to resemble", tuple(range(self.count)))] if self.count and row.get("like") is not None else []
 
     def show(self, example: Example, rng: np.random.Generator) -> dict[str, Any]:
         """The picture itself."""

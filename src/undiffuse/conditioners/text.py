@@ -11,7 +11,7 @@ from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Size
+from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Size, Word
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec
@@ -139,6 +139,17 @@ class TextConditioner(ConditionerPart):
     def truncated(self, captions: Sequence[str]) -> list[bool]:
         """Which captions are too long, so that their end goes unread."""
         return self._tokenize(captions).truncated
+
+    def words(self, row: Fields) -> list[Word]:
+        """The words and signs of the caption, as far as it is read."""
+        caption = row.get("caption") or ""
+        found = self.tokenizer.encode(caption)
+        places: dict[int, list[int]] = {}
+        for place, word in enumerate(found.word_ids[: self.length - 1]):  # the last place is the end mark's
+            if word is not None:
+                places.setdefault(word, []).append(place)
+        ends = [(found.offsets[some[0]][0], found.offsets[some[-1]][1]) for some in places.values()]
+        return [Word(caption[start:end], tuple(some)) for (start, end), some in zip(ends, places.values(), strict=True)]
 
     def forget(self) -> None:
         """Drop the remembered prompts; needed after weights of a frozen encoder were changed by hand."""

@@ -83,7 +83,7 @@ class Diverged(UndiffuseError):
 class Busy(UndiffuseError):
     """A server has as much to do as it takes; later it will take more."""
 
-    exit_code = 8
+    exit_code = 9
 
 
 class Cancelled(UndiffuseError):

@@ -61,18 +61,32 @@ class Origin:
 
 def attach(image: Image.Image, request: Request, origin: Origin) -> Image.Image:
     """Put the request of this one picture into it: any later `image.save("x.png")` writes it along."""
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text(A1111_CHUNK, parameters_text(request, origin.model, origin.model_hash, origin.additions))
+    chunks.add_text(OWN_CHUNK, json.dumps(told_of(request, origin)))
+    image.encoderinfo = {"pnginfo": chunks}  # Pillow merges these into the options of save()
+    return image
+
+
+def told_of(request: Request, origin: Origin) -> dict[str, Any]:
+    """Everything that a picture tells of how it was made, as JSON holds it: of the pictures of its request only digests."""
     told: dict[str, Any] = {
         "format": FORMAT,
         "request": _without_pictures(request),
         "origin": {name: value for name, value in asdict(origin).items() if value not in ((), Origin.engine)},
         "versions": {"undiffuse": VERSION, "torch": torch.__version__},
     }
-    told |= {f"{name}{DIGEST}": _digest(picture) for name, picture in _pictures(request).items()}
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_text(A1111_CHUNK, parameters_text(request, origin.model, origin.model_hash, origin.additions))
-    chunks.add_text(OWN_CHUNK, json.dumps(told))
-    image.encoderinfo = {"pnginfo": chunks}  # Pillow merges these into the options of save()
-    return image
+    return told | {f"{name}{DIGEST}": _digest(picture) for name, picture in _pictures(request).items()}
+
+
+def read_told(path: str | Path) -> dict[str, Any] | None:
+    """What the picture in this file tells, in the form of `told_of`; None when another program made it.
+
+    Raises:
+        DataError: when the file is no picture, or its text is damaged.
+    """
+    chunks = _chunks(Path(path))
+    return _own(chunks[OWN_CHUNK], path) if OWN_CHUNK in chunks else None
 
 
 def open_folder(folder: str | Path) -> Path:

@@ -24,6 +24,7 @@ WORD_END = "</w>"
 MERGES = 49152 - 256 - 2
 LENGTH = 77
 EMPTY: Mapping[str, Sequence[int]] = MappingProxyType({})
+PRINTABLE = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))
 PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -62,9 +63,12 @@ def build_clip_tokenizer(merges: Sequence[tuple[str, str]]) -> Tokenizer:
 
 def byte_letters() -> list[str]:
     """A printable letter for each of the 256 bytes, in the order of their ids: printable bytes first, as themselves."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return [chr(byte) for byte in plain] + [chr(256 + number) for number in range(len(others))]
+    return [chr(byte) for byte in PRINTABLE] + [chr(256 + number) for number in range(256 - len(PRINTABLE))]
+
+
+def _byte_order() -> list[int]:
+    """The 256 bytes in the order of their ids."""
+    return [*PRINTABLE, *(byte for byte in range(256) if byte not in PRINTABLE)]
 
 
 def encode_clip(
@@ -109,4 +113,28 @@ def units(tokenizer: Tokenizer, text: str, learned: Mapping[str, Sequence[int]] 
             found.append(tuple(learned[piece]))
         else:
             found += [(token,) for token in tokenizer.encode(piece, add_special_tokens=False).ids]
+    return found
+
+
+def read_back(
+    tokenizer: Tokenizer, row: Sequence[int], learned: Mapping[str, Sequence[int]] = EMPTY
+) -> list[tuple[str, tuple[int, ...]]]:
+    """The words of a row of marked ids, each with the places of its ids in the row; learned words are told by their names."""
+    end = tokenizer.get_vocab_size() - 1
+    names = {number: name for name, numbers in learned.items() for number in numbers}
+    byte_of = {letter: byte for byte, letter in zip(_byte_order(), byte_letters(), strict=True)}
+    found: list[tuple[str, tuple[int, ...]]] = []
+    start, spelled = 1, ""
+    for place, number in enumerate(row[1 : list(row).index(end)], 1):
+        piece = tokenizer.id_to_token(number) or ""
+        spelled += piece.removesuffix(WORD_END)
+        following = row[place + 1]
+        if number in names:
+            whole = place - start + 1 == len(learned[names[number]])
+        else:
+            whole = piece.endswith(WORD_END) or following == end or following in names
+        if whole:
+            text = names.get(number) or bytes(byte_of[letter] for letter in spelled).decode(errors="replace")
+            found.append((text, tuple(range(start, place + 1))))
+            start, spelled = place + 1, ""
     return found

@@ -1,0 +1,96 @@
+"""How what was said reaches the U-Net: as tokens, as a vector beside the time step, or as channels beside the latent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from undiffuse.conditioners.base import ConditionerPart, Size
+from undiffuse.conditioners.maps import MapConditioner
+from undiffuse.conditioners.palette import paint
+from undiffuse.core.pictures import to_images
+from undiffuse.generation.given import given_by
+from undiffuse.generation.request import Request
+from undiffuse.model.latent_diffusion import LatentDiffusion
+
+
+@dataclass(frozen=True, eq=False)
+class Entrance:
+    """One context of a model, with what it delivered for this drawing.
+
+    `tokens` (N, D), `vector` (D,) and `spatial` (S, h, w) are None where the part takes another way. `given` are the pictures
+    that were shown to it, by name; `said` tells whether it was told anything. `weight` is the root mean square of what the
+    first convolution multiplies its channels by.
+    """
+
+    kind: str
+    said: bool
+    guided: bool
+    tokens: Tensor | None
+    vector: Tensor | None
+    spatial: Tensor | None
+    given: dict[str, Image.Image]
+    weight: float | None
+
+
+@torch.no_grad()
+def entrances(request: Request, readings: Mapping[str, Any], model: LatentDiffusion, size: Size) -> list[Entrance]:
+    """Every context that the model learned, in its order; `readings` are those of the settled request."""
+    given = given_by(request, model)
+    first = model.spec.codec.autoencoder.latent_channels
+    found = []
+    for spec, part in zip(model.spec.conditioners, model.conditioner.parts, strict=True):
+        cond = part([readings], size)
+        spatial = None if cond.spatial is None else cond.spatial[0].float().cpu()
+        weight = None
+        if spatial is not None:
+            weight = first_weight(model, first, first + len(spatial))
+            first += len(spatial)
+        shown = _shown(part, given)
+        found.append(
+            Entrance(
+                kind=spec.kind,
+                said=any(_is_said(readings.get(name)) for name in part.readings),
+                guided=part.guided,
+                tokens=None if cond.tokens is None else cond.tokens[0].float().cpu(),
+                vector=None if cond.vector is None else cond.vector[0].float().cpu(),
+                spatial=spatial,
+                given=shown,
+                weight=weight,
+            )
+        )
+    return found
+
+
+def first_weight(model: LatentDiffusion, start: int, stop: int) -> float | None:
+    """Root mean square of the first convolution's weights for these of its input channels; None if the net is none of ours."""
+    convolution = getattr(model.denoiser.network, "first", None)
+    weight = getattr(convolution, "weight", None)
+    return None if weight is None else float(weight[:, start:stop].detach().double().square().mean().sqrt())
+
+
+def _is_said(value: Any) -> bool:
+    return value is not None and not (isinstance(value, str | list | tuple) and len(value) == 0)
+
+
+def _shown(part: ConditionerPart, given: Mapping[str, Any]) -> dict[str, Image.Image]:
+    """The pictures that a part was shown, as it was shown them."""
+    found: dict[str, Image.Image] = {}
+    for name in part.fields:
+        value = given.get(name)
+        if not isinstance(value, Tensor):
+            continue
+        if name == "mask":
+            hidden = (value > 0).float()
+            found["picture with its hole"] = to_images((given["image"] * (1 - hidden))[None])[0]
+            found["mask"] = to_images((hidden * 2 - 1).expand(3, -1, -1)[None])[0]
+        elif isinstance(part, MapConditioner):
+            found["map"] = paint(Image.fromarray(value.to(torch.uint8).numpy()), part.classes)
+        elif value.ndim == 3 and len(value) == 3:
+            found[name] = to_images(value[None])[0]
+    return found

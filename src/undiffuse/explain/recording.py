@@ -1,0 +1,50 @@
+"""`record`: draw a picture and keep everything that happened on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from undiffuse.conditioners.base import Word
+from undiffuse.explain.recorder import Recorder
+from undiffuse.explain.trace import Trace, gathered
+from undiffuse.generation.additions import additions
+from undiffuse.generation.again import copies
+from undiffuse.generation.generator import Generator
+from undiffuse.generation.given import readings_of
+from undiffuse.generation.output import Origin, told_of
+from undiffuse.generation.request import Request
+from undiffuse.generation.sample import settle
+
+Tell = Callable[[int, int], None]
+"""Takes how many steps are done, and of how many."""
+
+
+def record(draw: Generator, request: Request, before: Origin | None = None, tell: Tell | None = None) -> Trace:
+    """Draw the first picture of a request; it comes out as it would unrecorded.
+
+    Args:
+        draw: what draws.
+        request: what to draw.
+        before: what drew the picture the first time, for one that is drawn again: it takes its place in a batch as large.
+        tell: told of every step.
+
+    Raises:
+        SpecError, DataError: as drawing does.
+    """
+    request = settle(request, draw.model).each()[0]
+    place = (before.batch, before.position) if before is not None and before.batch <= draw.batch else (1, 0)
+    origin = replace(draw.origin, batch=place[0], position=place[1], additions=additions(request, draw.model))
+    words = draw.model.conditioner.words(readings_of(request, draw.model))
+    places = sorted({one for word in words for one in word.places})
+    picture = None
+    with Recorder(draw.model, *place, places) as recorder:
+        for step in draw.stream(*copies(request, origin), keep=False):
+            recorder.close(step.x0)
+            if tell is not None:
+                tell(step.index + 1, step.steps)
+            if step.images:
+                picture = step.images[origin.position]
+    assert picture is not None  # the last step holds it
+    kept = [Word(text, tuple(places.index(one) for one in own)) for text, own in words]
+    return gathered(recorder.moments, picture, told_of(request, origin), kept)
