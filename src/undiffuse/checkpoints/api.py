@@ -11,6 +11,7 @@ from undiffuse.checkpoints.folder import SPEC
 from undiffuse.checkpoints.hub import fetch_from_hub, is_hub_id
 from undiffuse.checkpoints.native import load_codec_folder, load_model_folder, save_model_folder
 from undiffuse.checkpoints.single_file import is_single_file, load_single_file
+from undiffuse.checkpoints.vae_files import with_vae
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 from undiffuse.model.build import build_codec
 from undiffuse.model.codec import Codec
@@ -61,17 +62,20 @@ def _whole(folder: Path, source: str) -> Path:
     return folder
 
 
-def load_model(source: str | Path | None = None) -> LatentDiffusion:
+def load_model(source: str | Path | None = None, vae: str | Path | None = None) -> LatentDiffusion:
     """A model ready for inference, on the CPU: in float32, or in the precision of a file of Stable Diffusion's.
 
     Args:
         source: None for the embedded default; else a model folder, a training run, or a hub id; or a single file of Stable
             Diffusion 1.x, 2.x or XL, or the folder of such a pipeline of diffusers.
+        vae: an autoencoder in a file or folder of its own, in the place of the model's.
 
     Raises:
         CheckpointError: when nothing is there, or tensors are missing, left over or misshapen.
         SpecError: when its spec.json holds a wrong value, or a file does not tell what its model predicts.
     """
+    if vae is not None:
+        return with_vae(load_model(source), vae)
     if source is not None and is_single_file(source):
         return load_single_file(source)
     if source is not None and is_diffusers_folder(source):

@@ -62,12 +62,12 @@ def load_diffusers_folder(folder: str | Path, variant: str | None = None) -> Lat
     spec = _spec(folder, index)
     model = build_empty(spec)
     for part, (net, names) in (("unet", denoiser_names(model, "diffusers")), ("vae", codec_names(model, "diffusers"))):
-        tensors = {_modern(name): tensor for name, tensor in _weights(folder / part, STEMS[part], variant).items()}
+        tensors = modern_names(weights_of(folder / part, STEMS[part], variant))
         check_names(set(tensors), set(names.values()), str(folder / part))
         assign(net, {ours: tensors[theirs] for ours, theirs in names.items()})
     clip = clip_of(model)
     for part, encoder, wanted in zip(_texts(index), clip.encoders, clip.specs, strict=True):
-        tensors = _weights(folder / part, STEMS[part], variant)
+        tensors = weights_of(folder / part, STEMS[part], variant)
         read = from_huggingface(tensors, wanted.projection is not None)
         assign(encoder, {name: tensor.float() for name, tensor in read.items()})
     return model.eval()
@@ -132,7 +132,7 @@ def _pad(folder: Path) -> int | None:
     return None
 
 
-def _weights(folder: Path, stem: str, variant: str | None) -> dict[str, Tensor]:
+def weights_of(folder: Path, stem: str, variant: str | None = None) -> dict[str, Tensor]:
     """All tensors of a part, from one file or from the shards that an index names."""
     for form in ("safetensors", "bin"):
         base = "pytorch_model" if form == "bin" and stem == "model" else stem
@@ -146,6 +146,20 @@ def _weights(folder: Path, stem: str, variant: str | None) -> dict[str, Tensor]:
                 return {name: tensor for shard in shards for name, tensor in read_tensors(folder / shard)[0].items()}
     named = f"{stem}{f'.{variant}' if variant else ''}.safetensors"
     raise CheckpointError(explain(f"{folder} holds no weights", f"{named}, its shards or a .bin file are needed", "fetch it"))
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The configuration of a part.
+
+    Raises:
+        CheckpointError: when it is missing or damaged.
+    """
+    return _json(folder / "config.json")
+
+
+def modern_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under the names that they have today."""
+    return {_modern(name): tensor for name, tensor in tensors.items()}
 
 
 def _modern(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from undiffuse.cli.console import Console
-from undiffuse.cli.options import Json
+from undiffuse.cli.options import Json, Vae
 from undiffuse.core.errors import CheckpointError, UsageError, explain
 
 LAYOUTS = ("native", "compvis", "diffusers")
@@ -23,6 +23,7 @@ def command(
     precision: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16; as it is when left out.")] = None,
     prediction: Annotated[str | None, typer.Option(help="eps or v, for files of Stable Diffusion 2.x.")] = None,
     weights: Annotated[str, typer.Option(help="plain, or ema for the averages that some files hold as well.")] = "plain",
+    vae: Vae = None,
     json: Json = False,
 ) -> None:
     """Write a model in the layout of another program, or in ours.
@@ -33,6 +34,7 @@ def command(
     from undiffuse.checkpoints.api import load_model, save_model
     from undiffuse.checkpoints.diffusers_export import write_diffusers_folder
     from undiffuse.checkpoints.single_file import is_single_file, load_single_file, write_single_file
+    from undiffuse.checkpoints.vae_files import with_vae
     from undiffuse.core.devices import PRECISIONS as DTYPES
 
     console = Console(json)
@@ -43,6 +45,7 @@ def command(
         raise UsageError(explain(given, "they are for single files", "leave them out: this one tells both"))
     else:
         model = load_model(source)
+    model = model if vae is None else with_vae(model, vae)
     dtype = DTYPES[precision] if precision else None
     if to == "compvis":
         write_single_file(model, out, dtype)

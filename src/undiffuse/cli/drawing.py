@@ -49,6 +49,7 @@ class Means:
     embeddings: tuple[Path, ...] = ()
     engine: str | None = None
     memory: str | None = None
+    vae: Path | None = None
 
 
 def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Console) -> None:
@@ -227,7 +228,7 @@ def _generator(means: Means, origin: Origin | None, console: Console) -> Generat
     device, precision, batch, engine = means.device, means.precision, means.batch, means.engine
     if origin is not None and is_here(origin):
         device, precision, batch, engine = origin.device, origin.precision, origin.batch, origin.engine
-    model = load_model(means.model)
+    model = load_model(means.model, means.vae)
     for text in means.loras:
         add_lora(model, *lora_file(text))
     for path in means.embeddings:

@@ -37,6 +37,7 @@ from undiffuse.cli.options import (
     Spacing,
     Steps,
     Strength,
+    Vae,
 )
 from undiffuse.core.errors import UsageError, explain
 
@@ -48,6 +49,7 @@ def command(
     prompts_file: Annotated[str | None, typer.Option(help="File with one prompt a line; - reads standard input.")] = None,
     again: Annotated[Path | None, typer.Option("--from", help="Draw again what this PNG tells; options change it.")] = None,
     model: Model = None,
+    vae: Vae = None,
     lora: Lora = None,
     embedding: Embedding = None,
     negative: Negative = None,
@@ -112,7 +114,7 @@ def command(
         needs=() if again else tuple(name for name, path in contexts.items() if path),
         named=named,
     )
-    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), engine, memory)
+    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), engine, memory, vae)
     carry_out(order, means, out, grid, Console(json))
 
 

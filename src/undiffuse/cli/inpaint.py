@@ -14,11 +14,13 @@ from undiffuse.cli.options import (
     ClipSkip,
     Count,
     Device,
+    Embedding,
     Fill,
     Grid,
     Guidance,
     Json,
     Label,
+    Lora,
     Model,
     Negative,
     Out,
@@ -30,6 +32,7 @@ from undiffuse.cli.options import (
     Spacing,
     Steps,
     Strength,
+    Vae,
 )
 
 LEARNED = "learned"
@@ -43,6 +46,9 @@ def command(
     ] = None,
     fill: Fill = None,
     model: Model = None,
+    vae: Vae = None,
+    lora: Lora = None,
+    embedding: Embedding = None,
     negative: Negative = None,
     clip_skip: ClipSkip = None,
     label: Label = None,
@@ -87,4 +93,5 @@ def command(
         },
         needs=("mask",) if fill == LEARNED else (),
     )
-    carry_out(order, Means(model, device, precision, batch), out, grid, Console(json))
+    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), vae=vae)
+    carry_out(order, means, out, grid, Console(json))

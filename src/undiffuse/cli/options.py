@@ -10,6 +10,7 @@ import typer
 AT_ONCE = 4
 
 Model = Annotated[str | None, typer.Option(help="Model folder or training run; the embedded model when left out.")]
+Vae = Annotated[Path | None, typer.Option(help="Autoencoder file or folder in the place of the model's; for Stable Diffusion.")]
 Lora = Annotated[list[str] | None, typer.Option(help="LoRA file to add, FILE or FILE:WEIGHT; may be given several times.")]
 Embedding = Annotated[list[Path] | None, typer.Option(help="Learned word to add (textual inversion); prompts name it.")]
 Grammar = Annotated[str | None, typer.Option(help="a1111 or comfyui, which stress (x:1.2), or plain; for Stable Diffusion.")]

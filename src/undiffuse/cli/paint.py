@@ -14,10 +14,12 @@ from undiffuse.cli.options import (
     ClipSkip,
     Count,
     Device,
+    Embedding,
     Grid,
     Guidance,
     Json,
     Label,
+    Lora,
     Model,
     Negative,
     Out,
@@ -28,6 +30,7 @@ from undiffuse.cli.options import (
     Solver,
     Spacing,
     Steps,
+    Vae,
 )
 from undiffuse.core.errors import UsageError, explain
 
@@ -41,6 +44,9 @@ def command(
         bool, typer.Option("--palette", help="List the model's classes with their colours, draw nothing.")
     ] = False,
     model: Model = None,
+    vae: Vae = None,
+    lora: Lora = None,
+    embedding: Embedding = None,
     negative: Negative = None,
     clip_skip: ClipSkip = None,
     label: Label = None,
@@ -84,7 +90,8 @@ def command(
         },
         needs=("layout",),
     )
-    carry_out(order, Means(model, device, precision, batch), out, grid, console)
+    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), vae=vae)
+    carry_out(order, means, out, grid, console)
 
 
 def _tell_palette(model: str | None, console: Console) -> None:

@@ -14,10 +14,12 @@ from undiffuse.cli.options import (
     ClipSkip,
     Count,
     Device,
+    Embedding,
     Grid,
     Guidance,
     Json,
     Label,
+    Lora,
     Model,
     Negative,
     Out,
@@ -28,6 +30,7 @@ from undiffuse.cli.options import (
     Solver,
     Spacing,
     Steps,
+    Vae,
 )
 
 
@@ -35,6 +38,9 @@ def command(
     small: Annotated[Path, typer.Argument(help="Picture to enlarge, as often as the model learned it.")],
     prompts: Annotated[list[str] | None, typer.Argument(help="What it shows; several prompts give several pictures.")] = None,
     model: Model = None,
+    vae: Vae = None,
+    lora: Lora = None,
+    embedding: Embedding = None,
     negative: Negative = None,
     clip_skip: ClipSkip = None,
     label: Label = None,
@@ -72,4 +78,5 @@ def command(
         },
         needs=("small",),
     )
-    carry_out(order, Means(model, device, precision, batch), out, grid, Console(json))
+    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), vae=vae)
+    carry_out(order, means, out, grid, Console(json))

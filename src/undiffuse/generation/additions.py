@@ -1,4 +1,4 @@
-"""What a model wore when it drew a picture: its LoRAs, and the learned words that the prompts name."""
+"""What a model wore when it drew a picture: its LoRAs, the learned words that the prompts name, another's autoencoder."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.networks.text.learned import split_at
 
-SHORT_HASH = 12  # digits that other programs write
+SHORT_HASH, MODEL_HASH = 12, 10  # digits that other programs write, of LoRAs and of models
 
 
 @dataclass(frozen=True)
 class Addition:
-    """One LoRA or learned word: its name, hash, and how much it counts in the U-Net and in the text encoders."""
+    """One LoRA, learned word or autoencoder: name, hash, and how much it counts in the U-Net and in the text encoders."""
 
-    kind: Literal["lora", "word"]
+    kind: Literal["lora", "word", "vae"]
     name: str
     hash: str
     weight: float = 1.0
@@ -33,7 +33,8 @@ def additions(request: Request, model: LatentDiffusion) -> tuple[Addition, ...]:
     loras = [Addition("lora", lora.name, lora.hash, *weights) for lora, weights in worn if any(weights)]
     said = {name for text in (request.prompt, request.negative) for name in split_at(text, model.adapters.words)[1::2]}
     words = [Addition("word", name, word.hash) for name, word in model.adapters.words.items() if name in said]
-    return (*loras, *words)
+    vae = model.adapters.vae
+    return (*loras, *words, *([Addition("vae", vae.name, vae.hash)] if vae else ()))
 
 
 def tags(request: Request, given: tuple[Addition, ...]) -> str:
@@ -43,8 +44,11 @@ def tags(request: Request, given: tuple[Addition, ...]) -> str:
 
 
 def hashes(given: tuple[Addition, ...]) -> dict[str, str]:
-    """The pairs "Lora hashes" and "TI hashes" of A1111's text; without entries the pair is left out."""
+    """The pairs "VAE", "VAE hash", "Lora hashes" and "TI hashes" of A1111's text; without entries a pair is left out."""
     told: dict[str, str] = {}
+    for one in given:
+        if one.kind == "vae":
+            told |= {"VAE hash": one.hash[:MODEL_HASH], "VAE": _plain(one.name)}
     for key, kind in (("Lora hashes", "lora"), ("TI hashes", "word")):
         rows = [f"{_plain(one.name)}: {one.hash[:SHORT_HASH]}" for one in given if one.kind == kind]
         if rows:

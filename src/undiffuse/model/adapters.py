@@ -50,8 +50,15 @@ class Worn(NamedTuple):
     weights: Weights
 
 
+class Origins(NamedTuple):
+    """Where a part of a model came from: the name of its file, and its hash."""
+
+    name: str
+    hash: str
+
+
 class Adapters:
-    """What is added to the nets of one model."""
+    """What is added to the nets of one model, and where an autoencoder came from that took the place of its own."""
 
     def __init__(self, denoiser: Denoiser, conditioner: Conditioner) -> None:
         self._denoiser = denoiser
@@ -59,6 +66,7 @@ class Adapters:
         self._added: dict[str, Added] = {}
         self._loras: dict[str, Worn] = {}
         self._words: dict[str, LearnedWord] = {}
+        self.vae: Origins | None = None
 
     @property
     def words(self) -> dict[str, LearnedWord]:
