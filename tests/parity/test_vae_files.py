@@ -96,7 +96,8 @@ def test_pictures_tell_of_it(pipelines: Pipelines, other: AutoencoderKL, tmp_pat
     assert origin is not None
     (told,) = origin.additions
     assert (told.kind, told.name) == ("vae", tmp_path.name)
-    assert f"VAE hash: {told.hash[:10]}" in Image.open(tmp_path / "fox.png").info["parameters"]
+    with Image.open(tmp_path / "fox.png") as drawn:
+        assert f"VAE hash: {told.hash[:10]}" in drawn.info["parameters"]
 
 
 def test_what_does_not_fit_is_refused(pipelines: Pipelines, other: AutoencoderKL, tmp_path: Path) -> None:

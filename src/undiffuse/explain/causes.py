@@ -35,6 +35,7 @@ ACTS_ON: dict[str, tuple[str, ...]] = {
     "eta": (X,),
     "negative": (UNCONDITIONAL,),
     "prompt": ESTIMATES,
+    "clip_skip": ESTIMATES,
     "label": ESTIMATES,
     "layout": ESTIMATES,
     "small": (X, *ESTIMATES),
