@@ -72,13 +72,22 @@ def dyadic_path(entropy: int, grid: Grid, draw: Callable[[int], Tensor]) -> Dyad
     """The path for a run over this grid.
 
     Raises:
-        SpecError: when the grid begins at zero SNR, where sigma / alpha is infinite and so has no such path.
+        SpecError: when the grid begins at zero SNR.
     """
-    first, last = grid[0], grid[len(grid) - 1]
-    if math.isinf(first.ratio):
+    return DyadicPath(entropy, *ends(grid), draw)
+
+
+def ends(grid: Grid) -> tuple[float, float]:
+    """The least positive and the largest sigma / alpha of a grid.
+
+    Raises:
+        SpecError: when it begins at zero SNR, where sigma / alpha is infinite and so has no such path.
+    """
+    largest = grid[0].ratio
+    if math.isinf(largest):
         given = "a schedule that ends at zero SNR, with the Brownian noise of another program"
         raise SpecError(explain(given, "its clock is sigma / alpha, which is infinite there", "seeds = 'native' goes"))
-    return DyadicPath(entropy, last.ratio, first.ratio, draw)
+    return grid[len(grid) - 1].ratio, largest
 
 
 def _rounded(ratio: float) -> float:

@@ -91,7 +91,7 @@ class Request(Spec):
     count: Annotated[int, Field(ge=1, le=10_000)] = 1
     seeds: Seeds = NATIVE
     variation: tuple[Seed, Fraction] | None = None
-    ensd: Annotated[int, Field(ge=0, lt=2**64)] = 0
+    ensd: Annotated[int, Field(gt=-(2**63), lt=2**63)] = 0
     place: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1, le=10_000)]] = (0, 1)
     width: Side | None = None
     height: Side | None = None
@@ -118,6 +118,12 @@ class Request(Spec):
         """A seed drawn now in place of -1 and None, so that no record ever holds an unknown one."""
         return secrets.randbelow(2**32) if seed in (None, RANDOM) else seed
 
+    @field_validator("variation", mode="before")
+    @classmethod
+    def _real_variation(cls, told: Any) -> Any:
+        """The same for the other seed."""
+        return (cls._real_seed(told[0]), *told[1:]) if isinstance(told, (tuple, list)) and told else told
+
     @model_validator(mode="before")
     @classmethod
     def _settled(cls, raw: dict[str, Any]) -> dict[str, Any]:
@@ -127,6 +133,9 @@ class Request(Spec):
         if not isinstance(raw.get("solver"), str):
             return raw
         entry, spacing = find_solver(raw["solver"])
+        if raw["solver"].lower().endswith("_gpu") and str(raw.get("seeds")).startswith("comfyui"):
+            given = f"solver {raw['solver']!r} with seeds {raw['seeds']!r}"
+            raise SpecError(explain(given, "only noise of its form on the CPU is known", f"take {entry.name!r}"))
         return {**raw, "solver": entry.name, "spacing": raw.get("spacing") or spacing}
 
     @model_validator(mode="after")

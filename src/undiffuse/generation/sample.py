@@ -25,7 +25,7 @@ from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.given import check_readable, fit, given_by, readings_of, window_of
 from undiffuse.generation.request import Request
 from undiffuse.generation.seed_profiles import NATIVE
-from undiffuse.generation.seeds.levels import grid_as
+from undiffuse.generation.seeds.levels import check_path, grid_as
 from undiffuse.generation.seeds.numbers import Given, numbers_of
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
@@ -57,6 +57,7 @@ def settle(request: Request, model: LatentDiffusion) -> Request:
             raise SpecError(explain(f"scales names {kind!r}", allowed, "leave it out"))
     settled = request.replace(width=width, height=height, fill=_fill(request, model))
     check_readable(settled, model)
+    check_path(settled, model.schedule)
     return settled
 
 

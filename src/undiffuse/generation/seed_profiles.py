@@ -30,20 +30,17 @@ class Profile:
     draws: frozenset[str]
     rows: bool = False
 
-    def __str__(self) -> str:
-        return self.program
-
 
 _DIFFUSERS = (K_DIFFUSION - {"dpmpp_2s_ancestral"}) | {"ddim", "ddpm", "tcd", "dpmpp_2m_sde", "dpmpp_2m_sde_heun"}
 _COMFYUI = K_DIFFUSION | TREES | {"ddpm"}
-_WEBUI = K_DIFFUSION | TREES | {"ddim"}
+_WEBUI = K_DIFFUSION | TREES | {"ddim", "euler", "heun"}
 PROFILES: dict[str, Profile] = {
     "diffusers": Profile("diffusers", _DIFFUSERS),
-    "diffusers-gpu": Profile("diffusers with a generator on the GPU", _DIFFUSERS),
-    "comfyui": Profile("ComfyUI on a GPU", _COMFYUI, rows=True),
-    "comfyui-cpu": Profile("ComfyUI on a CPU", _COMFYUI, rows=True),
-    "webui-gpu": Profile("AUTOMATIC1111's web UI, RNG on the GPU or NV", _WEBUI),
-    "webui-cpu": Profile("AUTOMATIC1111's web UI, RNG on the CPU", _WEBUI),
+    "diffusers-gpu": Profile("diffusers", _DIFFUSERS),
+    "comfyui": Profile("ComfyUI", _COMFYUI, rows=True),
+    "comfyui-cpu": Profile("ComfyUI", _COMFYUI, rows=True),
+    "webui-gpu": Profile("AUTOMATIC1111's web UI", _WEBUI),
+    "webui-cpu": Profile("AUTOMATIC1111's web UI", _WEBUI),
 }
 
 
@@ -66,8 +63,8 @@ def check_seeds(seeds: str, entry: SolverEntry, eta: float, options: Mapping[str
     profile = PROFILES[seeds]
     if fill == "repaint":
         given = f"fill = 'repaint' with seeds {seeds!r}"
-        raise SpecError(explain(given, f"{profile} does not fill masks so", "fill = 'known', or seeds = 'native'"))
+        raise SpecError(explain(given, f"{profile.program} does not fill masks so", "fill = 'known', or seeds = 'native'"))
     if draws_noise(entry, eta, options) and entry.name not in profile.draws:
         given = f"the noise of solver {entry.name!r} with seeds {seeds!r}"
-        allowed = f"that of {profile} cannot be drawn for it; it can for {', '.join(sorted(profile.draws))}"
+        allowed = f"how {profile.program} draws it is known for {', '.join(sorted(profile.draws))}"
         raise SpecError(explain(given, allowed, "take one of them, a solver that draws none, or seeds = 'native'"))

@@ -6,10 +6,12 @@ What differs is how many steps a strength leaves, and that some solvers leave ou
 from __future__ import annotations
 
 from undiffuse.core.errors import SpecError, explain
+from undiffuse.diffusion.dyadic import ends
 from undiffuse.diffusion.grid import Grid, make_grid
 from undiffuse.diffusion.schedule import Schedule
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.request import Request
+from undiffuse.generation.seed_profiles import TREES
 
 COMFYUI_LEAVES_OUT = frozenset({"dpm_2", "dpm_2_ancestral", "uni_pc", "uni_pc_bh2"})
 WEBUI_LEAVES_OUT = frozenset({"dpm_2", "dpm_2_ancestral", "dpmpp_3m_sde"})
@@ -39,6 +41,16 @@ def grid_as(request: Request, schedule: Schedule) -> Grid:
         given = f"strength = {strength} of {request.steps} steps"
         raise SpecError(explain(given, f"it leaves no step with seeds {request.seeds!r}", "raise one of them"))
     return Grid(whole.levels[-kept - 1 :], schedule)
+
+
+def check_path(request: Request, schedule: Schedule) -> None:
+    """Refuse Brownian noise of another program on a schedule that has no such paths, before anything is drawn.
+
+    Raises:
+        SpecError: when the run begins at zero SNR.
+    """
+    if request.solver in TREES and request.seeds.startswith(("comfyui", "webui")):
+        ends(whole_grid(request, schedule))
 
 
 def whole_grid(request: Request, schedule: Schedule) -> Grid:
