@@ -10,7 +10,6 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
 from PIL import Image
 
 from undiffuse.checkpoints.api import load_model
@@ -84,6 +83,14 @@ def test_text_to_picture(solver: str, pipelines: Pipelines, monkeypatch: pytest.
     assert furthest(ours(folder, solver=solver, seed=SEED + 1, **eta)[0], expected) > FAR
 
 
+def test_the_larger_family(pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, folder = pipelines("xl")
+    monkeypatch.setattr(pipe, "scheduler", scheduler("euler_ancestral"))
+    expected = pipe("a fox", generator=generator(), **SIZED).images[0]
+
+    assert furthest(ours(folder, solver="euler_ancestral")[0], expected) <= ALLOWED
+
+
 def test_each_picture_of_a_count_has_a_generator_of_its_own(pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe, folder = pipelines("sd1")
     monkeypatch.setattr(pipe, "scheduler", scheduler("euler_ancestral"))
@@ -97,9 +104,8 @@ def test_each_picture_of_a_count_has_a_generator_of_its_own(pipelines: Pipelines
 @pytest.mark.parametrize(("solver", "strength"), [("euler_ancestral", 0.6), ("dpmpp_2m", 0.9), ("ddim", 1.0)])
 def test_picture_to_picture(solver: str, strength: float, pipelines: Pipelines) -> None:
     text, folder = pipelines("sd1")
-    pipe: Any = StableDiffusionImg2ImgPipeline(
-        **{**text.components, "scheduler": scheduler(solver)}, requires_safety_checker=False
-    )
+    parts = {**text.components, "scheduler": scheduler(solver)}
+    pipe: Any = diffusers.StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     expected = pipe("a fox", image=picture(), strength=strength, generator=generator(), **COMMON).images[0]
 
@@ -113,7 +119,7 @@ def test_picture_to_picture(solver: str, strength: float, pipelines: Pipelines) 
 def test_filling_a_hole(kind: str, solver: str, strength: float, pipelines: Pipelines) -> None:
     made, folder = pipelines(kind)
     parts = {**made.components, "scheduler": scheduler(solver)}
-    pipe: Any = StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False)
+    pipe: Any = diffusers.StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
     given = {"image": picture(), "mask_image": hole(), "strength": strength}
     expected = pipe("a fox", generator=generator(), **given, **SIZED).images[0]

@@ -1,13 +1,16 @@
 """What one picture draws, in the order in which each program draws it.
 
-diffusers   one generator a picture: latents of what was given, start, then every step
-ComfyUI     one generator a batch for the start, another for the steps; a picture has its row of each
-web UI      one generator a picture: start, then every step, which ENSD gives a generator of its own
+    diffusers   one generator a picture: latents of what was given, start, then every step
+    ComfyUI     one generator a batch for the start, another for the steps; a picture has its row of each
+    web UI      one generator a picture: start, then every step, which ENSD gives a generator of its own
+
+What solvers draw from Brownian trees is torchsde's for ComfyUI and the web UI; diffusers draws for every step.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -33,8 +36,13 @@ BY_SIGMA = frozenset({"euler", "euler_ancestral", "heun", "lms", "dpm_2", "dpm_2
 BY_TIME = frozenset({"ddim", "plms", "uni_pc", "uni_pc_bh2"})
 
 
-class Numbers:
-    """The numbers of a picture, each (1, C, h, w). `START` is the step of those that it starts from."""
+class Numbers(ABC):
+    """The numbers of a picture, each (1, C, h, w). `START` is the step of those that it starts from.
+
+    `other` are those of another seed, towards which the start is turned ("variation seed" of the web UI).
+    """
+
+    other: Numbers | None = None
 
     def __init__(self, request: Request, shape: Shape) -> None:
         self.request = request
@@ -42,7 +50,13 @@ class Numbers:
 
     def __call__(self, step: int) -> Tensor:
         """Noise of a step."""
-        raise NotImplementedError(type(self).__name__)
+        if step != START or self.other is None or self.request.variation is None:
+            return self.drawn(step)
+        return turned(self.drawn(START), self.other.drawn(START), self.request.variation[1])
+
+    @abstractmethod
+    def drawn(self, step: int) -> Tensor:
+        """Noise of a step, as the seed alone gives it."""
 
     @property
     def begun(self) -> bool:
@@ -71,7 +85,8 @@ class Numbers:
 class Native(Numbers):
     """Ours: a function of seed and step."""
 
-    def __call__(self, step: int) -> Tensor:
+    def drawn(self, step: int) -> Tensor:
+        """Noise of a step."""
         return PictureNoise(self.request.seed, (0,), self.shape[1:])(step)
 
 
@@ -102,7 +117,8 @@ class Diffusers(Numbers):
         exact = self.begun or (self.request.solver in BY_SIGMA and self.request.spacing != "leading")
         return float(level.sigma) if exact else whole(level)
 
-    def __call__(self, step: int) -> Tensor:
+    def drawn(self, step: int) -> Tensor:
+        """Noise of a step."""
         return self.stream.at(self.order.index(START) if step == START else len(self.order) + step)
 
     def path(self, grid: Grid) -> Path:
@@ -141,7 +157,8 @@ class ComfyUI(Numbers):
         at_end = math.isclose(level.ratio, schedule.at(schedule.t_max).ratio, rel_tol=1e-5)
         return whole(level) if at_end else float(level.sigma)
 
-    def __call__(self, step: int) -> Tensor:
+    def drawn(self, step: int) -> Tensor:
+        """Noise of a step."""
         return row_of(self.first, self.row, 0) if step == START else row_of(self.steps, self.step_row, step)
 
     def path(self, grid: Grid) -> Path:
@@ -162,7 +179,8 @@ class WebUI(Numbers):
         """Plain noise for samplers that go by times, not sigmas."""
         return whole(level) if self.request.solver in BY_TIME and not self.begun else float(level.sigma)
 
-    def __call__(self, step: int) -> Tensor:
+    def drawn(self, step: int) -> Tensor:
+        """Noise of a step."""
         if step == START:
             return self.first.at(0)
         return self.steps.at(step if self.request.ensd else step + 1)
@@ -171,35 +189,6 @@ class WebUI(Numbers):
         """torchsde's tree of one picture, over the whole schedule also where a picture is begun with."""
         full = whole_grid(self.request, grid.schedule)
         return dyadic_path(self.request.seed, full, lambda seed: self.stream(seed, self.shape).at(0))
-
-
-class Varied(Numbers):
-    """Numbers whose start is turned towards that of another seed ("variation seed" of the web UI)."""
-
-    def __init__(self, one: Numbers, other: Numbers, strength: float) -> None:
-        super().__init__(one.request, one.shape[1:])
-        self.one, self.other, self.strength = one, other, strength
-
-    @property
-    def begun(self) -> bool:
-        """As without the other seed; so is all that follows."""
-        return self.one.begun
-
-    @property
-    def blends(self) -> bool:
-        return self.one.blends
-
-    def spread(self, level: Level, schedule: Schedule) -> float:
-        return self.one.spread(level, schedule)
-
-    def path(self, grid: Grid) -> Path:
-        return self.one.path(grid)
-
-    def latent(self, given: Given) -> Tensor | None:
-        return self.one.latent(given)
-
-    def __call__(self, step: int) -> Tensor:
-        return self.one(step) if step != START else turned(self.one(START), self.other(START), self.strength)
 
 
 class _StepByStep:
@@ -227,12 +216,11 @@ KINDS: dict[str, Callable[[Request, Shape], Numbers]] = {
 
 def numbers_of(request: Request, shape: Shape) -> Numbers:
     """The numbers of one settled request of one picture, whose latent has the shape (C, h, w)."""
-    make = KINDS[request.seeds]
-    one = make(request, shape)
-    if request.variation is None or request.variation[1] == 0:
-        return one
-    seed, strength = request.variation
-    return Varied(one, make(request.model_copy(update={"seed": seed, "variation": None}), shape), strength)
+    one = KINDS[request.seeds](request, shape)
+    if request.variation is not None and request.variation[1] > 0:
+        other = request.model_copy(update={"seed": request.variation[0], "variation": None})
+        one.other = KINDS[request.seeds](other, shape)
+    return one
 
 
 def whole(level: Level) -> float:
@@ -250,5 +238,6 @@ def turned(one: Tensor, other: Tensor, strength: float) -> Tensor:
     cosine = (first * second).sum(2, keepdim=True)
     if cosine.mean() > NEARLY_ALIKE:
         return one * strength + other * (1 - strength)
-    angle = cosine.acos()
-    return (((1 - strength) * angle).sin() * one + (strength * angle).sin() * other) / angle.sin()
+    angle = cosine.clamp(-1, 1).acos()
+    found = (((1 - strength) * angle).sin() * one + (strength * angle).sin() * other) / angle.sin()
+    return torch.where(angle.sin() > 0, found, one)  # columns in one line have no angle to go along
