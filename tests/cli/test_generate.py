@@ -222,6 +222,27 @@ def test_a_picture_of_another_program_is_drawn_too(
     assert "(it was drawn by another program)" in capsys.readouterr().err
 
 
+def test_seeds_of_another_program(generate: Generate, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["--seed", "3", "--solver", "Euler a", "--seeds", "webui-cpu", "--ensd", "31337", "--variation", "5:0.25"]
+    assert generate("a fox", *more) == 0
+    told = read_request(out / "00000-3.png")
+    assert (told.seeds, told.ensd, told.variation) == ("webui-cpu", 31337, (5, 0.25))
+
+    assert generate("--from", str(out / "00000-3.png"), steps=None) == 0
+    assert "the same pixels" in capsys.readouterr().err
+    assert generate("a fox", *more[:4]) == 0
+    first, ours = (np.asarray(Image.open(out / name), dtype=int) for name in ("00000-3.png", "00002-3.png"))
+    assert np.abs(first - ours).max() > 20
+
+
+def test_rows_of_a_batch_as_comfyui_counts_them(generate: Generate, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate("a fox", "--seed", "3", "--seeds", "comfyui", "--count", "2") == 0
+    assert [read_request(path).place for path in sorted(out.iterdir())] == [(0, 2), (1, 2)]
+
+    assert generate("--from", str(out / "00001-3.png"), steps=None) == 0
+    assert "the same pixels" in capsys.readouterr().err
+
+
 def test_a_start_is_left_as_far_as_strength_says(generate: Generate, out: Path, tmp_path: Path) -> None:
     levels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
     Image.fromarray(levels).save(tmp_path / "start.png")

@@ -97,12 +97,74 @@ def test_a_text_of_another_program(tmp_path: Path) -> None:
         negative="lowres,\nbad hands",
         steps=28,
         solver="euler_ancestral",
+        spacing="linspace",
         guidance=6.5,
         seed=1234,
+        seeds="webui-gpu",
         width=512,
         height=768,
         clip_skip=2,
     )
+
+
+A1111 = "a fox\nSteps: 20, Sampler: {}, CFG scale: 7, Seed: 1, Size: 64x64{}, Version: v1.10.1"
+
+
+@pytest.mark.parametrize(
+    ("sampler", "more", "told"),
+    [
+        ("Euler", "", {"seeds": "webui-gpu", "spacing": "linspace"}),
+        ("Euler", ", RNG: CPU", {"seeds": "webui-cpu", "spacing": "linspace"}),
+        ("Euler a", ", RNG: NV, ENSD: 31337", {"seeds": "webui-gpu", "ensd": 31337, "spacing": "linspace"}),
+        ("DPM++ 2M", ", Schedule type: Automatic", {"seeds": "webui-gpu", "spacing": "karras"}),
+        ("DPM++ 3M SDE", ", Schedule type: Exponential", {"seeds": "webui-gpu", "spacing": "exponential"}),
+        ("DPM++ SDE Karras", "", {"seeds": "webui-gpu", "spacing": "karras"}),
+        ("DDPM", "", {}),  # Forge's; how it draws is not known
+        (
+            "LMS",
+            ", Variation seed: 5, Variation seed strength: 0.25",
+            {"seeds": "webui-gpu", "variation": (5, 0.25), "spacing": "linspace"},
+        ),
+    ],
+)
+def test_whose_numbers_a_seed_of_the_web_ui_stands_for(
+    sampler: str, more: str, told: dict[str, object], tmp_path: Path
+) -> None:
+    found = read_request(foreign(A1111.format(sampler, more), tmp_path))
+
+    assert found == Request("a fox", solver=sampler, guidance=7, seed=1, width=64, height=64, **told)
+
+
+@pytest.mark.parametrize("version", ["undiffuse 0.1.0", "stable-diffusion.cpp", "ComfyUI"])
+def test_other_programs_that_write_so_have_other_numbers(version: str, tmp_path: Path) -> None:
+    text = A1111.format("Euler a", "").replace("v1.10.1", version)
+
+    assert read_request(foreign(text, tmp_path)).seeds == "native"
+
+
+def test_forge_counts_as_the_web_ui(tmp_path: Path) -> None:
+    text = A1111.format("Euler a", "").replace("v1.10.1", "f2.0.1v1.10.1-previous-659-gc055f2d4")
+
+    assert read_request(foreign(text, tmp_path)).seeds == "webui-gpu"
+
+
+@pytest.mark.parametrize(("seeds", "rng"), [("webui-cpu", "CPU"), ("webui-gpu", "NV")])
+def test_numbers_of_the_web_ui_are_told_as_it_tells_them(seeds: str, rng: str, tmp_path: Path) -> None:
+    request = FOX.replace(solver="Euler a", seeds=seeds, ensd=31337, variation=(9, 0.5))
+    text = parameters_text(request, "m", "h")
+
+    assert ", Model: m, Variation seed: 9, Variation seed strength: 0.5, " in text
+    assert f", ENSD: 31337, RNG: {rng}, Version: " in text
+    assert Request(**parse_parameters(text)) == request
+    assert read_request(saved(request, tmp_path)) == request
+
+
+@pytest.mark.parametrize("seeds", ["native", "diffusers", "comfyui"])
+def test_all_other_numbers_are_told_in_our_own_chunk_alone(seeds: str, tmp_path: Path) -> None:
+    request = FOX.replace(seeds=seeds)
+
+    assert "RNG" not in parameters_text(request, "m", "h")
+    assert read_request(saved(request, tmp_path)) == request
 
 
 def test_a_picture_that_was_only_enlarged_needs_no_start(tmp_path: Path) -> None:

@@ -18,13 +18,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from undiffuse.core.random import normal
+from undiffuse.core.random import START, normal
 from undiffuse.diffusion.brownian import BrownianPath
 from undiffuse.diffusion.drive import Solver
 from undiffuse.diffusion.grid import Grid, make_grid
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.schedule import ScheduleSpec, build_schedule
 from undiffuse.diffusion.solvers.table import SOLVERS
+from undiffuse.generation.request import Request
+from undiffuse.generation.seeds.levels import whole_grid
+from undiffuse.generation.seeds.numbers import numbers_of
 
 SCHEDULE = build_schedule(ScheduleSpec(kind="scaled_linear"))
 SHAPE = (2, 3, 4, 4)
@@ -145,3 +148,74 @@ def test_every_query_is_that_of_k_diffusion(
     compared = len(found) - (name == "lms")  # it goes into the clean level with four slopes, we with the last
     for ours_there, theirs_there in zip(found[:compared], expected[:compared], strict=True):
         assert float((ours_there - theirs_there).abs().max() / theirs_there.abs().max()) < CLOSE
+
+
+class Batch:
+    """The numbers of a request's pictures, as a run of ours has them."""
+
+    def __init__(self, request: Request) -> None:
+        self.numbers = [numbers_of(one, SHAPE[1:]) for one in request.each()]
+
+    def __call__(self, step: int) -> Tensor:
+        return torch.cat([numbers(step) for numbers in self.numbers]).double()
+
+    def path(self, grid: Grid) -> Batch:
+        self.paths = [numbers.path(grid) for numbers in self.numbers]
+        return self
+
+    def between(self, now: Level, nxt: Level) -> Tensor:
+        return torch.cat([path.between(now, nxt) for path in self.paths]).double()
+
+
+ANCESTRAL = ("euler_ancestral", "dpm_2_ancestral", "dpmpp_2s_ancestral")
+PATHS = ("dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde")
+SEED, TOLD = 7, {"steps": 12, "spacing": "karras", "count": SHAPE[0]}
+
+
+def same(request: Request, sampling: ModuleType, start: Tensor, noise_sampler: Callable[..., Tensor]) -> None:
+    """Their sampler with this noise goes the way of ours with the seeds of the request."""
+    grid = whole_grid(request, SCHEDULE)
+    mine = Batch(request)
+    x = grid[0].sigma * mine(START)
+    expected = theirs(
+        getattr(sampling, f"sample_{request.solver}"), grid, grid[0].sigma * start.double(), noise_sampler=noise_sampler
+    )
+    found = ours(SOLVERS[request.solver].function(x, grid, mine))
+
+    assert len(found) == len(expected)
+    for here, there in zip(found, expected, strict=True):
+        assert float((here - there).abs().max() / there.abs().max()) < 1e-4
+
+
+def tree(sampling: ModuleType, request: Request, seed: int | list[int]) -> Callable[..., Tensor]:
+    grid = whole_grid(request, SCHEDULE)
+    ends = (torch.tensor(grid[row].ratio, dtype=torch.float32) for row in (len(grid) - 1, 0))
+    drawn = sampling.BrownianTreeNoiseSampler(torch.zeros(SHAPE), *ends, seed=seed)
+    return lambda now, nxt: drawn(now.float(), nxt.float()).double()
+
+
+@pytest.mark.filterwarnings("ignore:Should have t")
+@pytest.mark.parametrize("solver", [*ANCESTRAL, *PATHS])
+def test_the_same_seeds_as_in_the_web_ui(solver: str, sampling: ModuleType) -> None:
+    request = Request(solver=solver, seeds="webui-cpu", seed=SEED, **TOLD)
+    generators = [torch.Generator().manual_seed(SEED + k) for k in range(SHAPE[0])]
+
+    def fresh(*_: Tensor) -> Tensor:
+        return torch.stack([torch.randn(SHAPE[1:], generator=generator) for generator in generators]).double()
+
+    start = fresh()
+    seeds = [SEED + k for k in range(SHAPE[0])]
+    same(request, sampling, start, fresh if solver in ANCESTRAL else tree(sampling, request, seeds))
+
+
+@pytest.mark.filterwarnings("ignore:Should have t")
+@pytest.mark.parametrize("solver", [*ANCESTRAL, *PATHS])
+def test_the_same_seed_as_in_comfyui(solver: str, sampling: ModuleType) -> None:
+    request = Request(solver=solver, seeds="comfyui-cpu", seed=SEED, **TOLD)
+    start = torch.randn(SHAPE, generator=torch.Generator().manual_seed(SEED))
+    later = torch.Generator().manual_seed(SEED + 1)
+
+    def fresh(*_: Tensor) -> Tensor:
+        return torch.randn(SHAPE, generator=later).double()
+
+    same(request, sampling, start, fresh if solver in ANCESTRAL else tree(sampling, request, SEED))

@@ -133,6 +133,24 @@ def boxes(options: list[str] | None) -> dict[str, Any]:
     return {"boxes": tuple(found)} if found else {}
 
 
+def variations(option: str | None) -> dict[str, Any]:
+    """The field `variation` of a request from a text like "5:0.2"; nothing for None.
+
+    Raises:
+        UsageError: for a text that is none.
+    """
+    if option is None:
+        return {}
+    seed, colon, strength = option.partition(":")
+    try:
+        found = int(seed), float(strength)
+    except ValueError:
+        colon, found = "", (0, 0.0)
+    if not colon:
+        raise UsageError(explain(f"--variation {option!r}", "the form is SEED:STRENGTH", "for instance --variation 5:0.2"))
+    return {"variation": found}
+
+
 def sides(size: str | None) -> dict[str, int]:
     """Width and height out of "128" or "192x128"; nothing for None.
 

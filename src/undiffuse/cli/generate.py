@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from undiffuse.cli.console import Console
-from undiffuse.cli.drawing import Means, Order, boxes, carry_out, nothing_named, scales, sides
+from undiffuse.cli.drawing import Means, Order, boxes, carry_out, nothing_named, scales, sides, variations
 from undiffuse.cli.options import (
     Batch,
     Box,
@@ -18,6 +18,7 @@ from undiffuse.cli.options import (
     Device,
     Embedding,
     Engine,
+    Ensd,
     Fill,
     Grammar,
     Grid,
@@ -32,12 +33,14 @@ from undiffuse.cli.options import (
     Precision,
     Scale,
     Seed,
+    Seeds,
     Size,
     Solver,
     Spacing,
     Steps,
     Strength,
     Vae,
+    Variation,
 )
 from undiffuse.core.errors import UsageError, explain
 
@@ -62,6 +65,9 @@ def command(
     solver: Solver = None,
     spacing: Spacing = None,
     seed: Seed = None,
+    seeds: Seeds = None,
+    variation: Variation = None,
+    ensd: Ensd = None,
     count: Count = None,
     size: Size = None,
     init: Annotated[Path | None, typer.Option(help="Picture to start from.")] = None,
@@ -103,12 +109,15 @@ def command(
             "solver": solver,
             "spacing": spacing,
             "seed": seed,
+            "seeds": seeds,
+            "ensd": ensd,
             "count": count,
             "strength": strength,
             "fill": fill,
             "context": {"grammar": grammar} if grammar else None,
             **sides(size),
             **scales(scale),
+            **variations(variation),
             **boxes(box),
         },
         needs=() if again else tuple(name for name, path in contexts.items() if path),

@@ -33,6 +33,12 @@ Box = Annotated[list[str] | None, typer.Option(help="What stands where: left,top
 Solver = Annotated[str | None, typer.Option(help='Any spelling: dpmpp_2m, "Euler a", "DPM++ 2M Karras".')]
 Spacing = Annotated[str | None, typer.Option(help="trailing, leading, linspace, karras, exponential, beta, ...")]
 Seed = Annotated[int | None, typer.Option(help="Of the first picture; -1 is random.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(help="Whose numbers: native, diffusers, diffusers-gpu, comfyui, comfyui-cpu, webui-gpu, webui-cpu."),
+]
+Variation = Annotated[str | None, typer.Option(help="Turn towards another seed, SEED:STRENGTH, for instance 5:0.2.")]
+Ensd = Annotated[int | None, typer.Option(help="Eta noise seed delta, with --seeds webui-gpu or webui-cpu.")]
 Count = Annotated[int | None, typer.Option(help="Pictures a prompt, with seeds SEED, SEED + 1, ...")]
 Size = Annotated[str | None, typer.Option(help="128 or 192x128; the model's own when left out.")]
 Strength = Annotated[float | None, typer.Option(help="How far to leave what is there, 0 to 1.")]

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 Part = int | str
+START = -1
+"""The step whose noise a picture starts from."""
 
 
 def stream_seed(*path: Part) -> int:
@@ -73,7 +75,7 @@ class PictureNoise:
     """Noise for a batch of pictures, one stream a picture.
 
     Picture `i` of the request with this seed gets the same numbers alone, in a batch of eight, or at
-    position five: its path is `("draw", seed, pictures[i], step)`. Step -1 is the starting noise.
+    position five: its path is `("draw", seed, pictures[i], step)`. Step `START` is what it starts from.
     """
 
     def __init__(self, seed: int, pictures: Sequence[int], shape: Sequence[int]) -> None:

@@ -8,15 +8,39 @@ of 20 steps and one of 200 see the same path, and approach the same picture. The
 from __future__ import annotations
 
 import math
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from undiffuse.diffusion.drive import Noise
+from undiffuse.diffusion.grid import Grid
 from undiffuse.diffusion.level import Level
 
 OCTAVES = 40  # the path covers snr from 2^-40 to 2^40; below it is 0
 DEPTH = 16  # halvings of its 80 octaves: 819 leaves an octave
 FIRST_KEY = -2  # steps count up from 0, and -1 is the noise that a picture starts from
+
+
+class Path(Protocol):
+    """What a solver draws from that wants noise of one path at every step."""
+
+    def between(self, now: Level, nxt: Level) -> Tensor:
+        """Standard normal noise (B, ...) for the step from a level to a cleaner one."""
+        ...
+
+
+@runtime_checkable
+class BringsPath(Protocol):
+    """Noise that has a path of its own."""
+
+    def path(self, grid: Grid) -> Path:
+        """The path for a run over this grid."""
+        ...
+
+
+def path_of(noise: Noise, grid: Grid) -> Path:
+    """The path that the noise of a run brings; where it brings none, one that is made of its draws."""
+    return noise.path(grid) if isinstance(noise, BringsPath) else BrownianPath(noise)
 
 
 class BrownianPath:

@@ -38,6 +38,27 @@ def keep_known(denoise: Denoise, known: Tensor, hidden: Tensor) -> Denoise:
     return kept
 
 
+def blended(denoise: Denoise, known: Tensor, hidden: Tensor, noise: Tensor, but: Level | None = None) -> Denoise:
+    """The denoiser with what it sees of the known region made of `known` and always the same `noise` (B, C, h, w).
+
+    An ODE has it so by itself. Where a solver draws anew in every step, other programs keep the noise of the start.
+
+    Args:
+        denoise: what is asked.
+        known: the clean latent (B, C, h, w).
+        hidden: (B, 1, h, w).
+        noise: that of the known region.
+        but: a level at which x stays as the solver has it.
+    """
+
+    def seen(x: Tensor, level: Level, cond: Conditioning) -> Tensor:
+        if level is but:
+            return denoise(x, level, cond)
+        return denoise(torch.where(hidden > 0, x, add_noise(known.to(x), noise.to(x), level)), level, cond)
+
+    return seen
+
+
 def repaint(x: Tensor, grid: Grid, noise: Noise, known: Tensor, hidden: Tensor, jump: int = 1, resamples: int = 5) -> Solver:
     """Ancestral steps with the known region noised afresh at every level, each stretch of the way gone several times.
 

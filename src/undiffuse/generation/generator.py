@@ -31,8 +31,9 @@ from undiffuse.model.latent_diffusion import LatentDiffusion
 class Result:
     """What one request gave: its pictures, the request with everything filled in, and the seconds it took.
 
-    Picture k was drawn from seed `request.seed + k`. Saved as PNG, each tells its own request. `seconds` is the
-    request's share of the batches that it was part of; what the caller did between steps is not counted.
+    Picture k was drawn as `request.each()[k]` tells, as a rule from seed `request.seed + k`. Saved as PNG, each tells
+    its own request. `seconds` is the request's share of the batches that it was part of; what the caller did between
+    steps is not counted.
     """
 
     images: list[Image.Image]
@@ -212,7 +213,19 @@ def _batches(requests: Sequence[Request], size: int) -> list[list[_Place]]:
 
 def _settings(request: Request) -> tuple[object, ...]:
     """Everything about a request that must be equal for its pictures to share a batch."""
-    apart = {"prompt", "negative", "label", "seed", "count", "boxes", "context", "scales", "solver_options"}
+    apart = {
+        "prompt",
+        "negative",
+        "label",
+        "seed",
+        "variation",
+        "place",
+        "count",
+        "boxes",
+        "context",
+        "scales",
+        "solver_options",
+    }
     own = request.model_dump(exclude={*apart, *PICTURES})
     return (
         *own.values(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -60,10 +61,13 @@ def given_by(request: Request, model: LatentDiffusion) -> dict[str, Any]:
     return given | {name: _plain(value, size) for name, value in request.context.items()}
 
 
-def readings_of(request: Request, model: LatentDiffusion) -> dict[str, Any]:
-    """Readings of everything that a settled request says."""
+def readings_of(request: Request, model: LatentDiffusion, noise: Tensor | None = None) -> dict[str, Any]:
+    """Readings of everything that a settled request says; latents are drawn with `noise` (1, C, h, w) if there is some."""
     size = (request.height or model.spec.size, request.width or model.spec.size)
-    return model.conditioner.read([given_by(request, model)], sight_of(model, size))[0]
+    sight = sight_of(model, size)
+    if noise is not None:
+        sight = replace(sight, encode=lambda pixels: model.codec.draw(pixels.to(model.device), noise))
+    return model.conditioner.read([given_by(request, model)], sight)[0]
 
 
 def check_readable(request: Request, model: LatentDiffusion) -> None:

@@ -14,10 +14,12 @@ import json
 import re
 from typing import Any
 
+from undiffuse.core.errors import SpecError
 from undiffuse.core.version import VERSION
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.additions import Addition, hashes, tags
 from undiffuse.generation.request import Request
+from undiffuse.generation.seed_profiles import check_seeds
 
 SCHEDULE_TYPES = {
     "trailing": "SGM Uniform",
@@ -38,6 +40,15 @@ ALSO_READ = {"Normal": "linspace", "Polyexponential": "exponential"}
 NEGATIVE = "Negative prompt:"
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 FEWEST_PAIRS = 3
+AUTOMATIC = {
+    **dict.fromkeys(("dpm_2", "dpm_2_ancestral", "dpmpp_2m", "dpmpp_2s_ancestral", "dpmpp_sde"), "karras"),
+    **dict.fromkeys(("dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde"), "exponential"),
+    **dict.fromkeys(("ddim", "plms", "uni_pc"), "leading"),
+}
+"""What A1111 takes for the schedule type "Automatic"; for all others "Uniform"."""
+RNG = {"webui-cpu": "CPU", "webui-gpu": "NV"}
+"""What A1111 calls where it draws; NV is its imitation of a GPU, and GPU itself goes unsaid."""
+OF_WEBUI = re.compile(r"(f\d[\w.]*)?v\d+\.\d+\.\d+")  # A1111's own versions, and Forge's, which carry them along
 REPAINT_STEPS = "ddpm"  # what RePaint goes by, whatever solver a request names
 
 
@@ -54,6 +65,9 @@ def parameters_text(request: Request, model_name: str, model_hash: str, given: t
         "Model hash": model_hash,
         "Model": re.sub(r"[,:\s]+", " ", model_name).strip(),  # readers break on a quoted model name
     }
+    if request.variation is not None and request.variation[1] > 0:
+        pairs["Variation seed"], strength = request.variation
+        pairs["Variation seed strength"] = f"{strength:g}"
     if request.image is not None:
         pairs["Denoising strength"] = f"{request.strength:g}"
     if request.clip_skip > 1:
@@ -64,6 +78,10 @@ def parameters_text(request: Request, model_name: str, model_hash: str, given: t
         pairs["Label"] = request.label
     if request.eta:
         pairs["Eta"] = f"{request.eta:g}"
+    if request.ensd:
+        pairs["ENSD"] = request.ensd
+    if request.seeds in RNG:
+        pairs["RNG"] = RNG[request.seeds]
     pairs |= hashes(given)
     pairs["Version"] = f"undiffuse {VERSION}"
     lines = [f"{request.prompt}{tags(request, given)}"]
@@ -87,19 +105,52 @@ def parse_parameters(text: str) -> dict[str, Any]:
 def _settings(pairs: dict[str, str]) -> dict[str, Any]:
     spacings = {label: name for name, label in reversed(SCHEDULE_TYPES.items())} | ALSO_READ
     width, _, height = pairs.get("Size", "").partition("x")
+    seeds = _seeds(pairs)
     return {
         "steps": pairs.get("Steps"),
         "solver": pairs.get("Sampler"),
-        "spacing": spacings.get(pairs.get("Schedule type", "")),
+        "spacing": spacings.get(pairs.get("Schedule type", "")) or (_automatic(pairs) if seeds else None),
         "guidance": pairs.get("CFG scale"),
         "clip_skip": pairs.get("Clip skip"),
         "seed": pairs.get("Seed"),
+        "seeds": seeds,
+        "ensd": pairs.get("ENSD") if seeds else None,
+        "variation": _variation(pairs),
         "width": width or None,
         "height": height or None,
         "strength": None if any(key.startswith("Hires") for key in pairs) else pairs.get("Denoising strength"),
         "label": pairs.get("Label"),
         "eta": pairs.get("Eta"),
     }
+
+
+def _seeds(pairs: dict[str, str]) -> str | None:
+    """Whose numbers the seed stands for: the web UI's where it says so, or is it and says nothing; None where they are ours.
+
+    Noise that is not known to be drawn as there is no reason to refuse a picture: then too they are ours.
+    """
+    of_webui = OF_WEBUI.match(pairs.get("Version", "")) is not None
+    named = {label: name for name, label in RNG.items()} | {"GPU": "webui-gpu"}
+    seeds = named.get(pairs.get("RNG", "GPU" if of_webui else ""))
+    if seeds is None:
+        return None
+    try:
+        check_seeds(seeds, find_solver(pairs.get("Sampler", "DPM++ 2M"))[0], float(pairs.get("Eta", 0)), {}, None)
+    except (SpecError, ValueError):
+        return None
+    return seeds
+
+
+def _automatic(pairs: dict[str, str]) -> str:
+    """How the web UI spaces levels that a text says nothing of, beyond what an old name of a sampler says."""
+    entry, named = find_solver(pairs.get("Sampler", "DPM++ 2M"))
+    automatic = AUTOMATIC.get(entry.name, "linspace") if pairs.get("Schedule type") == "Automatic" else "linspace"
+    return named or automatic
+
+
+def _variation(pairs: dict[str, str]) -> tuple[str, str] | None:
+    seed, strength = pairs.get("Variation seed"), pairs.get("Variation seed strength")
+    return (seed, strength) if seed is not None and strength is not None else None
 
 
 def _quoted(value: str) -> str:

@@ -12,6 +12,7 @@ from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec, describe_errors
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.fields import ClassMap, Context, Mask, Rgb
+from undiffuse.generation.seed_profiles import NATIVE, PROFILES, Seeds, check_seeds
 
 RANDOM = -1
 PICTURES = ("image", "mask", "layout", "small", "like")
@@ -32,6 +33,7 @@ Spacing = Literal[
 ]
 Side = Annotated[int, Field(ge=1, le=8192)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Box = tuple[Fraction, Fraction, Fraction, Fraction, str]
 
 
@@ -54,6 +56,10 @@ class Request(Spec):
     | `solver_options`    | whatever else a solver takes, by its name: {"s_churn": 20}, {"order": 2}        |
     | `seed`              | seed of the first picture; -1 or None draws one here and now                    |
     | `count`             | how many pictures; picture k is the one that `seed + k` gives alone             |
+    | `seeds`             | whose numbers a seed stands for: "native", or those of another program          |
+    | `variation`         | another seed, and how far to turn towards its noise, 0 to 1                     |
+    | `ensd`              | what A1111 adds to the seed for the noise of the steps, with seeds of "webui-*" |
+    | `place`             | which picture of a batch of how many, with seeds of "comfyui*"                  |
     | `width`, `height`   | in pixels; None takes the model's own size                                      |
     | `image`, `strength` | a picture to start from, and how far to leave it, 0 to 1; beside a mask, 1      |
     | `mask`              | where `image` is made anew: white, or opaque; all else stays as it is           |
@@ -83,8 +89,12 @@ class Request(Spec):
     spacing: Spacing | None = None
     eta: Fraction = 0.0
     solver_options: dict[str, float] = Field(default_factory=dict)
-    seed: Annotated[int, Field(ge=0, lt=2**64)] = RANDOM
+    seed: Seed = RANDOM
     count: Annotated[int, Field(ge=1, le=10_000)] = 1
+    seeds: Seeds = NATIVE
+    variation: tuple[Seed, Fraction] | None = None
+    ensd: Annotated[int, Field(gt=-(2**63), lt=2**63)] = 0
+    place: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1, le=10_000)]] = (0, 1)
     width: Side | None = None
     height: Side | None = None
     image: Rgb | None = None
@@ -110,6 +120,12 @@ class Request(Spec):
         """A seed drawn now in place of -1 and None, so that no record ever holds an unknown one."""
         return secrets.randbelow(2**32) if seed in (None, RANDOM) else seed
 
+    @field_validator("variation", mode="before")
+    @classmethod
+    def _real_variation(cls, told: Any) -> Any:
+        """The same for the other seed."""
+        return (cls._real_seed(told[0]), *told[1:]) if isinstance(told, (tuple, list)) and told else told
+
     @model_validator(mode="before")
     @classmethod
     def _settled(cls, raw: dict[str, Any]) -> dict[str, Any]:
@@ -119,6 +135,9 @@ class Request(Spec):
         if not isinstance(raw.get("solver"), str):
             return raw
         entry, spacing = find_solver(raw["solver"])
+        if raw["solver"].lower().endswith("_gpu") and str(raw.get("seeds")).startswith("comfyui"):
+            given = f"solver {raw['solver']!r} with seeds {raw['seeds']!r}"
+            raise SpecError(explain(given, "only noise of its form on the CPU is known", f"take {entry.name!r}"))
         return {**raw, "solver": entry.name, "spacing": raw.get("spacing") or spacing}
 
     @model_validator(mode="after")
@@ -132,6 +151,14 @@ class Request(Spec):
         if self.eta and not entry.takes_eta:
             raise ValueError(explain(f"eta = {self.eta} with solver {self.solver!r}", "only ddim takes eta", "leave eta out"))
         entry.settings(self.solver_options)
+        check_seeds(self.seeds, entry, self.eta, self.solver_options, self.fill)
+        if self.ensd and not self.seeds.startswith("webui"):
+            raise ValueError(explain(f"ensd = {self.ensd} with seeds {self.seeds!r}", "only those of the web UI have it"))
+        if self.place != (0, 1) and not self._in_rows:
+            raise ValueError(explain(f"place = {self.place} with seeds {self.seeds!r}", "only those of ComfyUI have it"))
+        if not self.place[0] < self.place[1] or (self.count > 1 and self.place != (0, 1)):
+            given = f"place = {self.place}, count = {self.count}"
+            raise ValueError(explain(given, "the first must be below the second, and the count 1"))
         if self.mask is not None and self.image is None:
             raise ValueError(explain("a mask without an image", "the picture that it lies on is needed"))
         if self.mask is not None and self.image is not None and self.mask.size != self.image.size:
@@ -153,9 +180,23 @@ class Request(Spec):
         return type(self)(**{**kept, **changes})
 
     def each(self) -> list[Self]:
-        """The request as one request a picture: picture k carries `seed + k` and comes out the same alone."""
-        seeds = ((self.seed + k) % 2**64 for k in range(self.count))
-        return [self.model_copy(update={"seed": seed, "count": 1}) for seed in seeds]  # they share their pictures
+        """The request as one request a picture, which comes out the same alone.
+
+        Picture k carries `seed + k`; with a variation that counts up instead, and in rows of ComfyUI the place.
+        """
+        return [self.model_copy(update={**self._told(k), "count": 1}) for k in range(self.count)]  # they share their pictures
+
+    def _told(self, k: int) -> dict[str, Any]:
+        """What picture k has of its own."""
+        if self._in_rows:
+            return {"place": (k, self.count)} if self.count > 1 else {}
+        if self.variation is not None and self.variation[1] > 0:
+            return {"variation": ((self.variation[0] + k) % 2**64, self.variation[1])}
+        return {"seed": (self.seed + k) % 2**64}
+
+    @property
+    def _in_rows(self) -> bool:
+        return self.seeds != NATIVE and PROFILES[self.seeds].rows
 
     def to_json(self) -> str:
         """Every field that is set as JSON, defaults too: a later version may have others."""

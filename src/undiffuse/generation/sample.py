@@ -16,19 +16,22 @@ from undiffuse.conditioners.small import SmallConditioner
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.pictures import to_images, to_pixels
-from undiffuse.core.random import PictureNoise
+from undiffuse.core.random import START
+from undiffuse.diffusion.brownian import BrownianPath, Path
 from undiffuse.diffusion.denoise import Denoise
 from undiffuse.diffusion.drive import Cursor, Solver, Step, steps
-from undiffuse.diffusion.grid import Grid, make_grid
+from undiffuse.diffusion.grid import Grid
 from undiffuse.diffusion.guidance import Others, stacked
-from undiffuse.diffusion.known import keep_known, repaint
+from undiffuse.diffusion.known import blended, keep_known, repaint
+from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.given import check_readable, fit, given_by, readings_of, window_of
 from undiffuse.generation.request import Request
 from undiffuse.generation.scripts import Embed, check_script, directed, scripts_of
+from undiffuse.generation.seed_profiles import NATIVE
+from undiffuse.generation.seeds.levels import check_path, grid_as
+from undiffuse.generation.seeds.numbers import Given, numbers_of
 from undiffuse.model.latent_diffusion import LatentDiffusion
-
-START = -1  # the step whose noise a picture starts from
 
 
 def settle(request: Request, model: LatentDiffusion) -> Request:
@@ -59,6 +62,7 @@ def settle(request: Request, model: LatentDiffusion) -> Request:
     settled = request.replace(width=width, height=height, fill=_fill(request, model))
     check_readable(settled, model)
     check_script(settled, model)
+    check_path(settled, model.schedule)
     return settled
 
 
@@ -94,9 +98,7 @@ def unread(request: Request, model: LatentDiffusion) -> list[str]:
 
 def grid_of(request: Request, model: LatentDiffusion) -> Grid:
     """The levels that a request visits; when it starts from a picture only the last `strength` of them."""
-    entry, _ = find_solver(request.solver)
-    strength = request.strength if request.image is not None else 1.0
-    return make_grid(model.schedule, request.steps, request.spacing or entry.spacing, strength=strength)
+    return grid_as(request, model.schedule)
 
 
 class Plan(NamedTuple):
@@ -125,7 +127,7 @@ def plan(pictures: Sequence[Request], model: LatentDiffusion) -> Plan:
     entry, _ = find_solver(first.solver)
     grid = grid_of(first, model)
     noise = _Noise(pictures, model)
-    rows = [readings_of(picture, model) for picture in pictures]
+    rows = [readings_of(picture, model, own.latent("around")) for picture, own in zip(pictures, noise.streams, strict=True)]
     cursor = Cursor()
     denoise, cond = _steered(pictures, model, rows, cursor)
     start = _start(pictures, model, grid, noise)
@@ -133,11 +135,13 @@ def plan(pictures: Sequence[Request], model: LatentDiffusion) -> Plan:
     if first.mask is None or first.fill == "learned":
         solver = entry.function(start, grid, noise, **options)
     else:
-        known, hidden = _known(pictures, model)
+        known, hidden = _known(pictures, model, noise)
         if first.fill == "repaint":
             solver = repaint(start, grid, noise, known, hidden)
         else:
             denoise, solver = keep_known(denoise, known, hidden), entry.function(start, grid, noise, **options)
+            if noise.streams[0].blends:
+                denoise = blended(denoise, known, hidden, noise(START), None if noise.streams[0].begun else grid[0])
     return Plan(cursor.follow(solver), denoise, cond)
 
 
@@ -151,22 +155,46 @@ class _Noise:
     """Noise (B, C, h, w) of a step. Every picture has the stream of its own seed, whatever batch it is in."""
 
     def __init__(self, pictures: Sequence[Request], model: LatentDiffusion) -> None:
-        width, height = _size(pictures[0], model)
-        shape = (model.codec.channels, height // model.codec.factor, width // model.codec.factor)
-        self.streams = [PictureNoise(picture.seed, (0,), shape) for picture in pictures]
+        shape = (model.codec.channels, *_latent_size(pictures[0], model))
+        self.streams = [numbers_of(picture, shape) for picture in pictures]
         self.device = model.device
 
     def __call__(self, step: int) -> Tensor:
         return torch.cat([stream(step) for stream in self.streams]).to(self.device)
 
+    def path(self, grid: Grid) -> Path:
+        """Brownian noise for a run over this grid: of each picture its own."""
+        if self.streams[0].request.seeds == NATIVE:
+            return BrownianPath(self)
+        return _Together([stream.path(grid) for stream in self.streams], self.device)
+
+    def latent(self, given: Given) -> Tensor | None:
+        """What latents of pictures are drawn with; None where their mean is taken."""
+        found = [drawn for stream in self.streams if (drawn := stream.latent(given)) is not None]
+        return torch.cat(found).to(self.device) if found else None
+
+
+class _Together:
+    """Paths of several pictures as one."""
+
+    def __init__(self, paths: Sequence[Path], device: torch.device) -> None:
+        self.paths, self.device = paths, device
+
+    def between(self, now: Level, nxt: Level) -> Tensor:
+        return torch.cat([path.between(now, nxt) for path in self.paths]).to(self.device)
+
 
 def _start(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, noise: _Noise) -> Tensor:
     """What the solver starts from: noise of the grid's first level, over the pictures to start from if any."""
-    first, level = pictures[0], grid[0]
-    x = level.sigma * noise(START)
-    if first.image is None or (first.fill == "learned" and first.strength == 1):  # all anew: nothing of it is begun with
-        return x
-    return level.alpha * model.codec.encode(_pixels(pictures, model)) + x
+    one, level = noise.streams[0], grid[0]
+    x = one.spread(level, grid.schedule) * noise(START)
+    return level.alpha * _encoded(pictures, model, noise) + x if one.begun else x
+
+
+def _encoded(pictures: Sequence[Request], model: LatentDiffusion, noise: _Noise) -> Tensor:
+    """Latents (B, C, h, w) of the pictures to start from."""
+    drawn, pixels = noise.latent("image"), _pixels(pictures, model)
+    return model.codec.encode(pixels) if drawn is None else model.codec.draw(pixels, drawn)
 
 
 def _pixels(pictures: Sequence[Request], model: LatentDiffusion) -> Tensor:
@@ -176,11 +204,11 @@ def _pixels(pictures: Sequence[Request], model: LatentDiffusion) -> Tensor:
     return torch.stack([to_pixels(image) for image in cut]).to(model.device)
 
 
-def _known(pictures: Sequence[Request], model: LatentDiffusion) -> tuple[Tensor, Tensor]:
+def _known(pictures: Sequence[Request], model: LatentDiffusion, noise: _Noise) -> tuple[Tensor, Tensor]:
     """Latents (B, C, h, w) of masked pictures, and where they are to be made anew (B, 1, h, w)."""
     masks = [given_by(picture, model)["mask"] for picture in pictures]
     hidden = torch.stack([shrink_mask((mask > 0).float(), model.codec.factor) for mask in masks])
-    return model.codec.encode(_pixels(pictures, model)), hidden.to(model.device)
+    return _encoded(pictures, model, noise), hidden.to(model.device)
 
 
 def _steered(

@@ -48,6 +48,11 @@ class Codec(nn.Module):
         """
         return self.normalise(self.moments(pixels)[0])
 
+    def draw(self, pixels: Tensor, noise: Tensor) -> Tensor:
+        """`encode`, but drawn from the posterior with this noise (B, C, H/f, W/f); of a VQ autoencoder the same as `encode`."""
+        mean, logvar = self.moments(pixels)
+        return self.normalise(mean if logvar is None else mean + (0.5 * logvar).exp() * noise.to(mean))
+
     def moments(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         """Latents of pictures as the autoencoder gives them, not normalised, and their log-variance if they have one.
 

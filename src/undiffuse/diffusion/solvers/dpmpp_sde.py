@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from undiffuse.core.errors import SpecError, explain
-from undiffuse.diffusion.brownian import BrownianPath
+from undiffuse.diffusion.brownian import Path, path_of
 from undiffuse.diffusion.drive import Noise, Query, Solver
 from undiffuse.diffusion.grid import Grid
 from undiffuse.diffusion.level import Level
@@ -23,7 +23,7 @@ def dpmpp_sde(x: Tensor, grid: Grid, noise: Noise, eta: float = 1.0, s_noise: fl
 
     One stage into the clean level and out of alpha = 0.
     """
-    path = BrownianPath(noise)
+    path = path_of(noise, grid)
 
     def stage(x: Tensor, x0: Tensor, now: Level, nxt: Level) -> Tensor:
         kept, fresh = ancestral(now, nxt, eta)
@@ -57,7 +57,7 @@ def dpmpp_2m_sde(
         s_noise: a factor on fresh noise.
         rule: how the change of x0 counts: "midpoint", or by its exact integral, "heun".
     """
-    path = BrownianPath(noise)
+    path = path_of(noise, grid)
     earlier: Tensor | None = None
     step_before = math.inf
     for i, (now, nxt) in enumerate(grid.pairs()):
@@ -83,7 +83,7 @@ def dpmpp_3m_sde(x: Tensor, grid: Grid, noise: Noise, eta: float = 1.0, s_noise:
 
     Its bend counts half of what third order needs, as everybody draws with it: as an ODE it is of second order.
     """
-    path = BrownianPath(noise)
+    path = path_of(noise, grid)
     past: list[tuple[Tensor, float]] = []  # estimates, each with the step that was taken from it
     for i, (now, nxt) in enumerate(grid.pairs()):
         x0 = yield Query(x, now, i, len(grid))
@@ -112,7 +112,7 @@ def _down(x: Tensor, x0: Tensor, now: Level, nxt: Level, eta: float) -> Tensor:
     return towards(x, x0, now, nxt, remaining(now, nxt) ** eta)
 
 
-def _up(x: Tensor, now: Level, nxt: Level, eta: float, s_noise: float, path: BrownianPath) -> Tensor:
+def _up(x: Tensor, now: Level, nxt: Level, eta: float, s_noise: float, path: Path) -> Tensor:
     if nxt.sigma == 0 or eta == 0:
         return x
     return x + nxt.sigma * (1 - remaining(now, nxt) ** (2 * eta)) ** 0.5 * s_noise * path.between(now, nxt)
