@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
@@ -82,3 +83,21 @@ def test_inpainting_with_nine_channels(pipelines: Pipelines, monkeypatch: pytest
     difference = np.abs(np.asarray(ours, dtype=np.float64) / 255 - expected)[inside]
     assert difference.max() <= ALLOWED
     assert (np.asarray(ours)[~inside] == np.asarray(photo)[~inside]).all()
+
+
+def test_a_pipeline_by_its_id_on_the_hub(pipelines: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, folder = pipelines("sd1")
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--somebody--tiny-sd"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    (repository / "snapshots" / commit).symlink_to(folder)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+    fetched, told = load_model("somebody/tiny-sd"), load_model(folder)
+
+    assert fetched.spec == told.spec.model_copy(update={"name": "tiny-sd"})
+    for name, weight in told.denoiser.state_dict().items():
+        assert torch.equal(fetched.denoiser.state_dict()[name], weight), name

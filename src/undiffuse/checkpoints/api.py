@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 from undiffuse.checkpoints.diffusers_folder import is_diffusers_folder, load_diffusers_folder
 from undiffuse.checkpoints.folder import SPEC
-from undiffuse.checkpoints.hub import fetch_from_hub, is_hub_id
+from undiffuse.checkpoints.hub import fetch_from_hub, hub_id, is_hub_id
 from undiffuse.checkpoints.native import load_codec_folder, load_model_folder, save_model_folder
 from undiffuse.checkpoints.single_file import is_single_file, load_single_file
 from undiffuse.checkpoints.vae_files import with_vae
@@ -49,11 +50,21 @@ def find_folder(source: str | Path | None) -> Path:
     if path.is_file():
         given = f"{str(path)!r} is a file"
         raise UnknownFormat(explain(given, "a model folder or a run is read", "name the folder that holds spec.json"))
-    if not path.exists() and isinstance(source, str) and is_hub_id(source) and not path.parent.is_dir():
+    if isinstance(source, str) and _is_on_hub(source):
         return _whole(fetch_from_hub(source), source)
     given = f"the folder {str(path)!r} holds no spec.json" if path.is_dir() else f"no model at {str(source)!r}"
     allowed = "'default', a folder with spec.json, a run of 'undiffuse train' or a hub id is needed"
     raise CheckpointError(explain(given, allowed, "check the path"))
+
+
+def _is_on_hub(source: str) -> bool:
+    """Whether a hub id is meant: nothing on disk is called so."""
+    return is_hub_id(source) and not Path(source).exists() and not Path(source).parent.is_dir()
+
+
+def _hub_name(source: str) -> str:
+    found = hub_id(source)
+    return found.name.rpartition("/")[2] if found else source
 
 
 def _whole(folder: Path, source: str) -> Path:
@@ -66,8 +77,9 @@ def load_model(source: str | Path | None = None, vae: str | Path | None = None) 
     """A model ready for inference, on the CPU: in float32, or in the precision of a file of Stable Diffusion's.
 
     Args:
-        source: None for the embedded default; else a model folder, a training run, or a hub id; or a single file of Stable
-            Diffusion 1.x, 2.x or XL, or the folder of such a pipeline of diffusers.
+        source: None for the embedded default; else a model folder or a training run; a single file of Stable
+            Diffusion 1.x, 2.x or XL, or the folder of such a pipeline of diffusers; or the hub id of any of them,
+            `owner/name[@revision][:file]`.
         vae: an autoencoder in a file or folder of its own, in the place of the model's.
 
     Raises:
@@ -80,6 +92,11 @@ def load_model(source: str | Path | None = None, vae: str | Path | None = None) 
         return load_single_file(source)
     if source is not None and is_diffusers_folder(source):
         return load_diffusers_folder(source)
+    if isinstance(source, str) and _is_on_hub(source):
+        place = fetch_from_hub(source)
+        model = load_model(place)
+        named = is_diffusers_folder(place)  # a folder of the cache is called by a hash
+        return replace(model, spec=model.spec.model_copy(update={"name": _hub_name(source)})) if named else model
     return load_model_folder(find_folder(source))
 
 

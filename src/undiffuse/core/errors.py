@@ -11,7 +11,7 @@
     ├── DeviceError         the machine lacks what was asked for                 exit 5
     ├── DependencyError     an optional package or program is not installed      exit 6
     ├── Diverged            training produced NaN or infinity                    exit 7
-    ├── Busy                a server has as much to do as it takes               exit 8
+    ├── Busy                a server has as much to do as it takes               exit 9
     └── Cancelled           somebody asked to stop                               exit 130
         └── TimedOut        it took longer than it may
 
