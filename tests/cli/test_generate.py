@@ -146,6 +146,22 @@ def test_prompts_from_a_file(marks: str, generate: Generate, out: Path, tmp_path
     assert [read_request(path).prompt for path in sorted(out.iterdir())] == ["first", "a boat", "a red fox"]
 
 
+def test_a_second_pass(generate: Generate, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    details = ["--hires-strength", "0.6", "--hires-steps", "3", "--hires-upscaler", "lanczos"]
+    assert generate("a fox", "--seed", "1", "--hires", "1.5", *details) == 0
+
+    path = out / "00000-1.png"
+    with Image.open(path) as picture:
+        assert picture.size == (24, 24)
+    told = {"scale": 1.5, "strength": 0.6, "steps": 3, "upscaler": "lanczos"}
+    assert read_request(path) == Request("a fox", seed=1, steps=2, width=16, height=16, hires=told)
+    assert generate("--from", str(path), steps=None) == 0
+    assert f"the same pixels as {path}" in capsys.readouterr().err
+    assert generate("--from", str(path), "--hires", "2", steps=None) == 0
+    with Image.open(out / "00002-1.png") as picture:
+        assert picture.size == (32, 32)
+
+
 def test_prompts_from_standard_input(generate: Generate, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("a boat\na fox\n"))
 
@@ -295,6 +311,8 @@ def test_a_model_that_reads_nothing_needs_no_words(generate: Generate, out: Path
         (2, ["a fox", "--guidance", "-1"], "guidance = -1.0"),
         (2, ["a fox", "--batch", "0"], "'--batch'"),
         (2, ["a fox", "--strength", "0.5"], "--strength without --init; a picture to start from is needed; add --init"),
+        (2, ["a fox", "--hires-steps", "3"], "--hires-steps without --hires; it is about a second pass; add --hires 2"),
+        (2, ["a fox", "--hires", "5"], "scale = 5.0: Input should be less than or equal to 4"),
         (2, ["--label", "cat"], "unknown label 'cat'; this model knows 2 labels"),
         (
             2,

@@ -132,6 +132,20 @@ def boxes(options: list[str] | None) -> dict[str, Any]:
     return {"boxes": tuple(found)} if found else {}
 
 
+def hires(scale: float | None, strength: float | None, steps: int | None, upscaler: str | None) -> dict[str, Any]:
+    """The field `hires` of a request; nothing when no second pass is asked for.
+
+    Raises:
+        UsageError: when only details of one are told.
+    """
+    told = {"strength": strength, "steps": steps, "upscaler": upscaler}
+    details = {name: value for name, value in told.items() if value is not None}
+    if scale is None and details:
+        given = f"--hires-{next(iter(details))} without --hires"
+        raise UsageError(explain(given, "it is about a second pass", "add --hires 2"))
+    return {} if scale is None else {"hires": {"scale": scale, **details}}
+
+
 def sides(size: str | None) -> dict[str, int]:
     """Width and height out of "128" or "192x128"; nothing for None.
 

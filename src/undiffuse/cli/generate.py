@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from undiffuse.cli.console import Console
-from undiffuse.cli.drawing import Means, Order, boxes, carry_out, nothing_named, scales, sides
+from undiffuse.cli.drawing import Means, Order, boxes, carry_out, hires, nothing_named, scales, sides
 from undiffuse.cli.options import (
     Batch,
     Box,
@@ -22,6 +22,9 @@ from undiffuse.cli.options import (
     Grammar,
     Grid,
     Guidance,
+    HiresSteps,
+    HiresStrength,
+    HiresUpscaler,
     Json,
     Label,
     Lora,
@@ -31,6 +34,7 @@ from undiffuse.cli.options import (
     Out,
     Precision,
     Scale,
+    Scaling,
     Seed,
     Size,
     Solver,
@@ -70,6 +74,10 @@ def command(
     small: Annotated[Path | None, typer.Option(help="Small picture to enlarge.")] = None,
     box: Box = None,
     like: Annotated[Path | None, typer.Option(help="Picture to resemble.")] = None,
+    scaling: Scaling = None,
+    hires_strength: HiresStrength = None,
+    hires_steps: HiresSteps = None,
+    hires_upscaler: HiresUpscaler = None,
     grid: Grid = False,
     out: Out = Path("out"),
     batch: Batch = None,
@@ -108,6 +116,7 @@ def command(
             **sides(size),
             **scales(scale),
             **boxes(box),
+            **hires(scaling, hires_strength, hires_steps, hires_upscaler),
         },
         needs=() if again else tuple(name for name, path in contexts.items() if path),
         named=named,

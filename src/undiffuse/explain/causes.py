@@ -29,6 +29,7 @@ ACTS_ON: dict[str, tuple[str, ...]] = {
     "fill": (X, CONDITIONAL, UNCONDITIONAL, X0),
     "strength": (LEVEL, X),
     "steps": (LEVEL,),
+    "hires": (LEVEL, X),
     "spacing": (LEVEL,),
     "solver": (LEVEL, X),
     "solver_options": (X,),

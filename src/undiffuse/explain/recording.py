@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from undiffuse.conditioners.base import Word
+from undiffuse.core.errors import SpecError, explain
 from undiffuse.explain.recorder import Recorder
 from undiffuse.explain.trace import Trace, gathered
 from undiffuse.generation.additions import additions
@@ -30,8 +31,10 @@ def record(draw: Generator, request: Request, before: Origin | None = None, tell
         tell: told of every step.
 
     Raises:
-        SpecError, DataError: as drawing does.
+        SpecError, DataError: as drawing does, and for a drawing in two passes.
     """
+    if request.hires is not None:
+        raise SpecError(explain("a drawing in two passes (hires)", "one pass is recorded", "leave hires out"))
     request = settle(request, draw.model).each()[0]
     place = (before.batch, before.position) if before is not None and before.batch <= draw.batch else (1, 0)
     origin = replace(draw.origin, batch=place[0], position=place[1], additions=additions(request, draw.model))

@@ -23,7 +23,7 @@ from undiffuse.generation.given import window_of
 from undiffuse.generation.memory import LOW, PLENTY, choose_memory
 from undiffuse.generation.output import Origin, attach, write_picture
 from undiffuse.generation.request import PICTURES, Request
-from undiffuse.generation.sample import decode, grid_of, sample, settle
+from undiffuse.generation.sample import decode, sample, settle, steps_of
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 
@@ -157,7 +157,7 @@ class Generator:
         return self._steps(settled, _batches(settled, self.batch), keep)
 
     def _steps(self, requests: list[Request], batches: list[list[_Place]], keep: bool) -> Iterator[Step]:
-        total = sum(len(grid_of(batch[0].request, self.model)) for batch in batches)
+        total = sum(steps_of(batch[0].request, self.model) for batch in batches)
         images: list[list[Image.Image]] = [[] for _ in requests]
         seconds = [0.0] * len(requests)
         index = 0
@@ -212,10 +212,11 @@ def _batches(requests: Sequence[Request], size: int) -> list[list[_Place]]:
 
 def _settings(request: Request) -> tuple[object, ...]:
     """Everything about a request that must be equal for its pictures to share a batch."""
-    apart = {"prompt", "negative", "label", "seed", "count", "boxes", "context", "scales", "solver_options"}
+    apart = {"prompt", "negative", "label", "seed", "count", "boxes", "context", "scales", "solver_options", "hires"}
     own = request.model_dump(exclude={*apart, *PICTURES})
     return (
         *own.values(),
+        request.hires,
         tuple(sorted(request.solver_options.items())),
         *sorted(request.scales.items()),
         *sorted(request.context),

@@ -17,6 +17,7 @@ from typing import Any
 from undiffuse.core.version import VERSION
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.additions import Addition, hashes, tags
+from undiffuse.generation.hires import Hires
 from undiffuse.generation.request import Request
 
 SCHEDULE_TYPES = {
@@ -38,6 +39,7 @@ ALSO_READ = {"Normal": "linspace", "Polyexponential": "exponential"}
 NEGATIVE = "Negative prompt:"
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 FEWEST_PAIRS = 3
+UPSCALERS = {"latent": "Latent", "lanczos": "Lanczos"}
 REPAINT_STEPS = "ddpm"  # what RePaint goes by, whatever solver a request names
 
 
@@ -56,6 +58,8 @@ def parameters_text(request: Request, model_name: str, model_hash: str, given: t
     }
     if request.image is not None:
         pairs["Denoising strength"] = f"{request.strength:g}"
+    if request.hires is not None:
+        pairs |= _told_of_hires(request.hires)
     if request.clip_skip > 1:
         pairs["Clip skip"] = request.clip_skip
     if request.fill is not None:
@@ -97,9 +101,30 @@ def _settings(pairs: dict[str, str]) -> dict[str, Any]:
         "width": width or None,
         "height": height or None,
         "strength": None if any(key.startswith("Hires") for key in pairs) else pairs.get("Denoising strength"),
+        "hires": _hires(pairs) if "Hires upscale" in pairs else None,
         "label": pairs.get("Label"),
         "eta": pairs.get("Eta"),
     }
+
+
+def _told_of_hires(hires: Hires) -> dict[str, Any]:
+    """As A1111 writes it, which tells the strength of a second pass under the name of that of a picture to start from."""
+    steps = {} if hires.steps is None else {"Hires steps": hires.steps}
+    told = {"Denoising strength": f"{hires.strength:g}", "Hires upscale": f"{hires.scale:g}"}
+    return {**told, **steps, "Hires upscaler": UPSCALERS[hires.upscaler]}
+
+
+def _hires(pairs: dict[str, str]) -> dict[str, Any]:
+    """The fields of a second pass; an upscaler that we lack stays as it is called."""
+    names = {label: name for name, label in UPSCALERS.items()}
+    upscaler = pairs.get("Hires upscaler")
+    told = {
+        "scale": pairs["Hires upscale"],
+        "strength": pairs.get("Denoising strength"),
+        "steps": None if pairs.get("Hires steps") == "0" else pairs.get("Hires steps"),
+        "upscaler": None if upscaler is None else names.get(upscaler, upscaler),
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _quoted(value: str) -> str:

@@ -12,6 +12,7 @@ from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec, describe_errors
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.fields import ClassMap, Context, Mask, Rgb
+from undiffuse.generation.hires import Hires
 
 RANDOM = -1
 PICTURES = ("image", "mask", "layout", "small", "like")
@@ -58,6 +59,8 @@ class Request(Spec):
     | `image`, `strength` | a picture to start from, and how far to leave it, 0 to 1; beside a mask, 1      |
     | `mask`              | where `image` is made anew: white, or opaque; all else stays as it is           |
     | `fill`              | how: "learned" by the model, or by any model: "known" or "repaint"              |
+    | `hires`             | a second pass at a larger size: `Hires(scale=2, strength=0.7)`                  |
+    | `refine_at`         | share of the noise schedule that is behind when a refiner takes over, 0 to 1    |
     | `layout`            | a semantic map: class indices, or the colours of the model's palette            |
     | `small`             | a small picture to enlarge                                                      |
     | `boxes`             | what stands where: (left, top, right, bottom, label), sides 0 to 1              |
@@ -91,6 +94,8 @@ class Request(Spec):
     strength: Annotated[float, Field(gt=0, le=1)] = 0.75
     mask: Mask | None = None
     fill: Literal["learned", "known", "repaint"] | None = None
+    hires: Hires | None = None
+    refine_at: Annotated[float, Field(gt=0, lt=1)] | None = None
     layout: ClassMap | None = None
     small: Rgb | None = None
     boxes: tuple[Box, ...] = ()
@@ -132,6 +137,8 @@ class Request(Spec):
         if self.eta and not entry.takes_eta:
             raise ValueError(explain(f"eta = {self.eta} with solver {self.solver!r}", "only ddim takes eta", "leave eta out"))
         entry.settings(self.solver_options)
+        if self.mask is not None and self.hires is not None:
+            raise ValueError(explain("hires with a mask", "a second pass is for whole pictures", "leave one of them out"))
         if self.mask is not None and self.image is None:
             raise ValueError(explain("a mask without an image", "the picture that it lies on is needed"))
         if self.mask is not None and self.image is not None and self.mask.size != self.image.size:

@@ -18,17 +18,21 @@ from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.pictures import to_images, to_pixels
 from undiffuse.core.random import PictureNoise
 from undiffuse.diffusion.denoise import Denoise
-from undiffuse.diffusion.drive import Cursor, Solver, Step, steps
+from undiffuse.diffusion.drive import Cursor, Solver, Step, counted, steps
 from undiffuse.diffusion.grid import Grid, make_grid
 from undiffuse.diffusion.guidance import Others, stacked
 from undiffuse.diffusion.known import keep_known, repaint
+from undiffuse.diffusion.level import Level
+from undiffuse.diffusion.schedule import DiscreteSchedule
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.given import check_readable, fit, given_by, readings_of, window_of
+from undiffuse.generation.hires import LARGEST, enlarge
 from undiffuse.generation.request import Request
 from undiffuse.generation.scripts import Embed, check_script, directed, scripts_of
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 START = -1  # the step whose noise a picture starts from
+SECOND = 10**6  # added to every step of a second pass: its noise is not that of the first one
 
 
 def settle(request: Request, model: LatentDiffusion) -> Request:
@@ -43,7 +47,7 @@ def settle(request: Request, model: LatentDiffusion) -> Request:
             given = f"this model cannot read {name}" + (f" {value!r}" if isinstance(value, str) else "")
             raise SpecError(explain(given, _readable(model), f"leave {name} out"))
     width, height = _size(request, model)
-    unit = model.codec.factor * model.spec.denoiser.factor  # the U-Net halves the latent further
+    unit = _unit(model)
     if width % unit or height % unit:
         own = f"the model's own size is {model.spec.size}"
         raise SpecError(explain(f"a picture of {width}x{height}", f"both sides must be multiples of {unit}", own))
@@ -57,6 +61,7 @@ def settle(request: Request, model: LatentDiffusion) -> Request:
             allowed = "that is followed as it is, guidance is not about it"
             raise SpecError(explain(f"scales names {kind!r}", allowed, "leave it out"))
     settled = request.replace(width=width, height=height, fill=_fill(request, model))
+    _check_second(settled, model)
     check_readable(settled, model)
     check_script(settled, model)
     return settled
@@ -86,6 +91,21 @@ def _fill(request: Request, model: LatentDiffusion) -> str | None:
     return request.fill or ("learned" if learned else "known")
 
 
+def _check_second(request: Request, model: LatentDiffusion) -> None:
+    """Refuse a second pass that is larger than any picture, or finer than the model's schedule."""
+    if request.hires is None:
+        return
+    larger = _second(request, model)
+    width, height = _size(larger, model)
+    if max(width, height) > LARGEST:
+        raise SpecError(explain(f"a second pass of {width}x{height}", f"sides go up to {LARGEST}", "lower hires.scale"))
+    whole = request.hires.whole(larger.steps)
+    if isinstance(model.schedule, DiscreteSchedule) and whole > model.schedule.t_max + 1:
+        given = f"hires with {larger.steps} steps at a strength of {request.hires.strength:g}"
+        allowed = f"that is a part of {whole} steps, and this model has {int(model.schedule.t_max) + 1}"
+        raise SpecError(explain(given, allowed, "ask for fewer, or more strength"))
+
+
 def unread(request: Request, model: LatentDiffusion) -> list[str]:
     """The prompts of a request that are so long that the model does not read their end."""
     texts = [text for text in (request.prompt, request.negative) if text]
@@ -93,10 +113,17 @@ def unread(request: Request, model: LatentDiffusion) -> list[str]:
 
 
 def grid_of(request: Request, model: LatentDiffusion) -> Grid:
-    """The levels that a request visits; when it starts from a picture only the last `strength` of them."""
-    entry, _ = find_solver(request.solver)
+    """The levels that a request visits; when it starts from a picture only the last `strength` of them.
+
+    Of a request with two passes those of the first one.
+    """
     strength = request.strength if request.image is not None else 1.0
-    return make_grid(model.schedule, request.steps, request.spacing or entry.spacing, strength=strength)
+    return make_grid(model.schedule, request.steps, _spacing(request), strength=strength)
+
+
+def steps_of(request: Request, model: LatentDiffusion) -> int:
+    """How many steps a picture of this request takes, those of a second pass too."""
+    return len(grid_of(request, model)) + (0 if request.hires is None else len(_second_grid(request, model)))
 
 
 class Plan(NamedTuple):
@@ -121,24 +148,76 @@ def plan(pictures: Sequence[Request], model: LatentDiffusion) -> Plan:
         pictures: settled requests of one picture each, alike in everything but words, seeds, start and contexts.
         model: where its weights are is where the work is done.
     """
+    grid = grid_of(pictures[0], model)
+    noise = _Noise(pictures, model)
+    first = _pass(pictures, model, grid, noise, _start(pictures, model, grid, noise))
+    return first if pictures[0].hires is None else _go_on(first, pictures, model)
+
+
+def _go_on(first: Plan, pictures: Sequence[Request], model: LatentDiffusion) -> Plan:
+    """The first pass and the second one as one plan: a solver that enlarges on the way, a denoiser that knows where it is."""
+    request, larger = pictures[0], [_second(picture, model) for picture in pictures]
+    grid, total = _second_grid(request, model), steps_of(request, model)
+    under_way = [first]  # the pass that is, last
+
+    @torch.no_grad()
+    def both() -> Solver:
+        assert request.hires is not None
+        z = yield from counted(first.solver, 0, total)
+        z = enlarge(z, _size(larger[0], model), request.hires.upscaler, model.codec)
+        noise = _Noise(larger, model, SECOND)
+        x = grid[0].alpha * z + grid[0].sigma * noise(START)
+        under_way.append(_pass(larger, model, grid, noise, x, before=request.steps))
+        return (yield from counted(under_way[-1].solver, total - len(grid), total))
+
+    def denoise(x: Tensor, level: Level, cond: Conditioning) -> Tensor:
+        return under_way[-1].denoise(x, level, under_way[-1].cond)
+
+    return Plan(both(), denoise, first.cond)
+
+
+def _pass(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, noise: _Noise, x: Tensor, before: int = 0) -> Plan:
+    """The plan of one pass from x (B, C, h, w) at the grid's first level; a second one has steps of the first `before` it."""
     first = pictures[0]
     entry, _ = find_solver(first.solver)
-    grid = grid_of(first, model)
-    noise = _Noise(pictures, model)
     rows = [readings_of(picture, model) for picture in pictures]
     cursor = Cursor()
-    denoise, cond = _steered(pictures, model, rows, cursor)
-    start = _start(pictures, model, grid, noise)
+    denoise, cond = _steered(pictures, model, rows, cursor, before)
     options = ({"eta": first.eta} if entry.takes_eta else {}) | entry.settings(first.solver_options)
     if first.mask is None or first.fill == "learned":
-        solver = entry.function(start, grid, noise, **options)
+        solver = entry.function(x, grid, noise, **options)
     else:
         known, hidden = _known(pictures, model)
         if first.fill == "repaint":
-            solver = repaint(start, grid, noise, known, hidden)
+            solver = repaint(x, grid, noise, known, hidden)
         else:
-            denoise, solver = keep_known(denoise, known, hidden), entry.function(start, grid, noise, **options)
+            denoise, solver = keep_known(denoise, known, hidden), entry.function(x, grid, noise, **options)
     return Plan(cursor.follow(solver), denoise, cond)
+
+
+def _second(request: Request, model: LatentDiffusion) -> Request:
+    """What the second pass draws, as a request of its own."""
+    assert request.hires is not None
+    width, height = request.hires.size(_size(request, model), _unit(model))
+    told = {"width": width, "height": height, "steps": request.hires.steps or request.steps}
+    return request.model_copy(update={**told, "image": None, "hires": None})
+
+
+def _second_grid(request: Request, model: LatentDiffusion) -> Grid:
+    """The last `steps` levels of a grid that is so much finer that they begin at `strength`, as in A1111."""
+    assert request.hires is not None
+    steps = request.hires.steps or request.steps
+    return make_grid(model.schedule, request.hires.whole(steps), _spacing(request)).last(steps)
+
+
+def _spacing(request: Request) -> str:
+    entry, _ = find_solver(request.solver)
+    return request.spacing or entry.spacing
+
+
+def _unit(model: LatentDiffusion) -> int:
+    """What sides of pictures are multiples of: the autoencoder shrinks them, and the U-Net halves latents further."""
+    return model.codec.factor * model.spec.denoiser.factor
 
 
 @torch.no_grad()
@@ -148,16 +227,20 @@ def decode(z: Tensor, model: LatentDiffusion) -> list[Image.Image]:
 
 
 class _Noise:
-    """Noise (B, C, h, w) of a step. Every picture has the stream of its own seed, whatever batch it is in."""
+    """Noise (B, C, h, w) of a step. Every picture has the stream of its own seed, whatever batch it is in.
 
-    def __init__(self, pictures: Sequence[Request], model: LatentDiffusion) -> None:
+    Steps are counted from `first` in the streams.
+    """
+
+    def __init__(self, pictures: Sequence[Request], model: LatentDiffusion, first: int = 0) -> None:
         width, height = _size(pictures[0], model)
         shape = (model.codec.channels, height // model.codec.factor, width // model.codec.factor)
         self.streams = [PictureNoise(picture.seed, (0,), shape) for picture in pictures]
         self.device = model.device
+        self.first = first
 
     def __call__(self, step: int) -> Tensor:
-        return torch.cat([stream(step) for stream in self.streams]).to(self.device)
+        return torch.cat([stream(self.first + step) for stream in self.streams]).to(self.device)
 
 
 def _start(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, noise: _Noise) -> Tensor:
@@ -184,7 +267,7 @@ def _known(pictures: Sequence[Request], model: LatentDiffusion) -> tuple[Tensor,
 
 
 def _steered(
-    pictures: Sequence[Request], model: LatentDiffusion, rows: Sequence[Fields], cursor: Cursor
+    pictures: Sequence[Request], model: LatentDiffusion, rows: Sequence[Fields], cursor: Cursor, before: int = 0
 ) -> tuple[Denoise, Conditioning]:
     """The guided denoiser and what steers it; where prompts change on the way it says what they have at the cursor."""
 
@@ -192,7 +275,7 @@ def _steered(
         return model.conditioner(told, _latent_size(pictures[0], model))
 
     guide = partial(_guided, pictures[0], model)
-    scripts = scripts_of(pictures, model)
+    scripts = scripts_of(pictures, model, before)
     if scripts is not None:
         return directed(scripts, rows, guide, embed, cursor)
     return guide(rows, [picture.negative for picture in pictures], embed), embed(rows)
@@ -245,7 +328,7 @@ def _size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
     width = height = model.spec.size
     scale = next((part.scale for part in model.conditioner.parts if isinstance(part, SmallConditioner)), None)
     if request.small is not None and scale is not None:
-        unit = model.codec.factor * model.spec.denoiser.factor
+        unit = _unit(model)
         width, height = (max(unit, round(side * scale / unit) * unit) for side in request.small.size)
     return request.width or width, request.height or height
 
