@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 class Order:
     """What to draw: prompts, the PNG to draw again, files of pictures and values of other fields of a request.
 
-    `needs` names fields that the model must have learned; `named` tells that something was asked for at all,
-    which only a model that reads nothing can do without.
+    `usual` has values for fields that neither options nor the PNG tell, `needs` names fields that the model must have
+    learned; `named` tells that something was asked for at all, which only a model that reads nothing can do without.
     """
 
     words: list[str] = field(default_factory=list)
     again: Path | None = None
     pictures: Mapping[str, Path | None] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
+    usual: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     named: bool = True
 
@@ -49,6 +50,7 @@ class Means:
     embeddings: tuple[Path, ...] = ()
     engine: str | None = None
     memory: str | None = None
+    refiner: str | None = None
 
 
 def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Console) -> None:
@@ -226,9 +228,11 @@ def read_requests(order: Order) -> tuple[list[Request], bool]:
         base = base.replace(**added, **whole)
     if "strength" in fields and base.image is None:
         raise UsageError(explain("--strength without --init", "a picture to start from is needed", "add --init picture.png"))
+    usual = {name: value for name, value in order.usual.items() if getattr(base, name) is None}
+    base = base.replace(**usual)
     seed = {"seed": fields["seed"]} if "seed" in fields else {}  # of -1 each prompt draws its own
     requests = [base.replace(prompt=prompt, **seed) for prompt in order.words] or [base]
-    return requests, not (order.words or fields or added)
+    return requests, not (order.words or fields or added or usual)
 
 
 def _generator(means: Means, origin: Origin | None, console: Console) -> Generator:
@@ -247,6 +251,8 @@ def _generator(means: Means, origin: Origin | None, console: Console) -> Generat
     for path in means.embeddings:
         add_embedding(model, path)
     options: dict[str, Any] = {"engine": engine} if engine is not None else {}
+    if means.refiner is not None:
+        options["refiner"] = load_model(means.refiner)
     return Generator(
         model, device=device, precision=precision, batch=batch or AT_ONCE, memory=means.memory, tell=console.remark, **options
     )
@@ -304,17 +310,13 @@ def _write_sheet(images: list[Image], out: Path, console: Console) -> str:
 
 def _compare(draw: Generator, image: Image, request: Request, path: Path, console: Console) -> bool:
     """Say whether the picture came out the same as the one that it was drawn again from, and if not, why."""
-    from dataclasses import replace
-
-    from undiffuse.generation.additions import additions
     from undiffuse.generation.again import changed, furthest
     from undiffuse.generation.output import read_origin
 
     by, before = furthest(image, path), read_origin(path)
     why = "it was drawn by another program"
     if before is not None:
-        worn = additions(request, draw.model)
-        why = changed(before, replace(draw.origin, batch=before.batch, position=before.position, additions=worn))
+        why = changed(before, draw.origin_of(request, before.batch, before.position))
     if by == 0:
         console.remark(f"the same pixels as {path}")
     else:

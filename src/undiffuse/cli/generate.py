@@ -11,6 +11,7 @@ import typer
 from undiffuse.cli.console import Console
 from undiffuse.cli.drawing import Means, Order, boxes, carry_out, hires, nothing_named, scales, sides
 from undiffuse.cli.options import (
+    REFINE_AT,
     Batch,
     Box,
     ClipSkip,
@@ -33,6 +34,8 @@ from undiffuse.cli.options import (
     Negative,
     Out,
     Precision,
+    RefineAt,
+    Refiner,
     Scale,
     Scaling,
     Seed,
@@ -52,6 +55,8 @@ def command(
     prompts_file: Annotated[str | None, typer.Option(help="File with one prompt a line; - reads standard input.")] = None,
     again: Annotated[Path | None, typer.Option("--from", help="Draw again what this PNG tells; options change it.")] = None,
     model: Model = None,
+    refiner: Refiner = None,
+    refine_at: RefineAt = None,
     lora: Lora = None,
     embedding: Embedding = None,
     negative: Negative = None,
@@ -112,16 +117,18 @@ def command(
             "count": count,
             "strength": strength,
             "fill": fill,
+            "refine_at": refine_at,
             "context": {"grammar": grammar} if grammar else None,
             **sides(size),
             **scales(scale),
             **boxes(box),
             **hires(scaling, hires_strength, hires_steps, hires_upscaler),
         },
+        usual={"refine_at": REFINE_AT} if refiner else {},
         needs=() if again else tuple(name for name, path in contexts.items() if path),
         named=named,
     )
-    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), engine, memory)
+    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), engine, memory, refiner)
     carry_out(order, means, out, grid, Console(json))
 
 

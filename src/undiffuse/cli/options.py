@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 AT_ONCE = 4
+REFINE_AT = 0.8
 
 Model = Annotated[str | None, typer.Option(help="Model folder or training run; the embedded model when left out.")]
+Refiner = Annotated[str | None, typer.Option(help="Model that finishes what the first one began, as XL's refiner.")]
+RefineAt = Annotated[float | None, typer.Option(help=f"Share of the noise schedule after which it does; else {REFINE_AT}.")]
 Lora = Annotated[list[str] | None, typer.Option(help="LoRA file to add, FILE or FILE:WEIGHT; may be given several times.")]
 Embedding = Annotated[list[Path] | None, typer.Option(help="Learned word to add (textual inversion); prompts name it.")]
 Grammar = Annotated[str | None, typer.Option(help="a1111 or comfyui, which stress (x:1.2), or plain; for Stable Diffusion.")]

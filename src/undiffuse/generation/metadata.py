@@ -43,8 +43,13 @@ UPSCALERS = {"latent": "Latent", "lanczos": "Lanczos"}
 REPAINT_STEPS = "ddpm"  # what RePaint goes by, whatever solver a request names
 
 
-def parameters_text(request: Request, model_name: str, model_hash: str, given: tuple[Addition, ...] = ()) -> str:
-    """The text for the one picture that `request` describes; its size must be known. `given` is what the model wore."""
+def parameters_text(
+    request: Request, model_name: str, model_hash: str, given: tuple[Addition, ...] = (), refiner: str = ""
+) -> str:
+    """The text for the one picture that `request` describes; its size must be known.
+
+    `given` is what the model wore, `refiner` the name and the hash of what finished the picture: "NAME [HASH]".
+    """
     entry, _ = find_solver(REPAINT_STEPS if request.fill == "repaint" else request.solver)
     pairs: dict[str, Any] = {
         "Steps": request.steps,
@@ -54,12 +59,14 @@ def parameters_text(request: Request, model_name: str, model_hash: str, given: t
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
         "Model hash": model_hash,
-        "Model": re.sub(r"[,:\s]+", " ", model_name).strip(),  # readers break on a quoted model name
+        "Model": _unbroken(model_name),
     }
     if request.image is not None:
         pairs["Denoising strength"] = f"{request.strength:g}"
     if request.hires is not None:
         pairs |= _told_of_hires(request.hires)
+    if request.refine_at is not None and refiner:
+        pairs |= {"Refiner": _unbroken(refiner), "Refiner switch at": f"{request.refine_at:g}"}
     if request.clip_skip > 1:
         pairs["Clip skip"] = request.clip_skip
     if request.fill is not None:
@@ -102,6 +109,7 @@ def _settings(pairs: dict[str, str]) -> dict[str, Any]:
         "height": height or None,
         "strength": None if any(key.startswith("Hires") for key in pairs) else pairs.get("Denoising strength"),
         "hires": _hires(pairs) if "Hires upscale" in pairs else None,
+        "refine_at": pairs.get("Refiner switch at"),
         "label": pairs.get("Label"),
         "eta": pairs.get("Eta"),
     }
@@ -125,6 +133,11 @@ def _hires(pairs: dict[str, str]) -> dict[str, Any]:
         "upscaler": None if upscaler is None else names.get(upscaler, upscaler),
     }
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _unbroken(name: str) -> str:
+    """The name of a model without what would need quotes, on which readers break."""
+    return re.sub(r"[,:\s]+", " ", name).strip()
 
 
 def _quoted(value: str) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from undiffuse.conditioners.base import ConditionerPart, Fields
 from undiffuse.conditioners.masked import shrink_mask
 from undiffuse.conditioners.small import SmallConditioner
 from undiffuse.core.conditioning import Conditioning
@@ -20,30 +18,34 @@ from undiffuse.core.random import PictureNoise
 from undiffuse.diffusion.denoise import Denoise
 from undiffuse.diffusion.drive import Cursor, Solver, Step, counted, steps
 from undiffuse.diffusion.grid import Grid, make_grid
-from undiffuse.diffusion.guidance import Others, stacked
+from undiffuse.diffusion.handover import handed_over, handover_time
 from undiffuse.diffusion.known import keep_known, repaint
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.schedule import DiscreteSchedule
 from undiffuse.diffusion.solvers.table import find_solver
-from undiffuse.generation.given import check_readable, fit, given_by, readings_of, window_of
+from undiffuse.generation.given import check_readable, fit, given_by, window_of
 from undiffuse.generation.hires import LARGEST, enlarge
+from undiffuse.generation.refining import check_refinable
 from undiffuse.generation.request import Request
-from undiffuse.generation.scripts import Embed, check_script, directed, scripts_of
+from undiffuse.generation.scripts import check_script
+from undiffuse.generation.steering import steered
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 START = -1  # the step whose noise a picture starts from
 SECOND = 10**6  # added to every step of a second pass: its noise is not that of the first one
 
 
-def settle(request: Request, model: LatentDiffusion) -> Request:
+def settle(request: Request, model: LatentDiffusion, refiner: LatentDiffusion | None = None) -> Request:
     """The request with its size and its way of filling masks filled in, checked against what the model can do.
 
     Raises:
-        SpecError: when the model has not learned what is asked for, or cannot draw in that size.
+        SpecError: when the model has not learned what is asked for, or cannot draw in that size, or a refiner is missing.
         DataError: when a map, a box or another context is of no use to the model.
     """
+    readers = [model] if request.refine_at is None or refiner is None else [model, refiner]
+    read = {field for reader in readers for field in reader.conditioner.fields}
     for name, value, field in _said(request):
-        if value and field not in model.conditioner.fields:
+        if value and field not in read:
             given = f"this model cannot read {name}" + (f" {value!r}" if isinstance(value, str) else "")
             raise SpecError(explain(given, _readable(model), f"leave {name} out"))
     width, height = _size(request, model)
@@ -62,6 +64,9 @@ def settle(request: Request, model: LatentDiffusion) -> Request:
             raise SpecError(explain(f"scales names {kind!r}", allowed, "leave it out"))
     settled = request.replace(width=width, height=height, fill=_fill(request, model))
     _check_second(settled, model)
+    if settled.refine_at is not None:
+        last = settled if settled.hires is None else _second(settled, model)
+        check_refinable(settled, _size(last, model), refiner)
     check_readable(settled, model)
     check_script(settled, model)
     return settled
@@ -135,26 +140,31 @@ class Plan(NamedTuple):
 
 
 @torch.no_grad()
-def sample(pictures: Sequence[Request], model: LatentDiffusion) -> Generator[Step, None, None]:
+def sample(
+    pictures: Sequence[Request], model: LatentDiffusion, refiner: LatentDiffusion | None = None
+) -> Generator[Step, None, None]:
     """The steps of pictures that are drawn together as `plan` says; the last one holds the finished latents (B, C, h, w)."""
-    yield from steps(*plan(pictures, model))
+    yield from steps(*plan(pictures, model, refiner))
 
 
 @torch.no_grad()
-def plan(pictures: Sequence[Request], model: LatentDiffusion) -> Plan:
+def plan(pictures: Sequence[Request], model: LatentDiffusion, refiner: LatentDiffusion | None = None) -> Plan:
     """The plan of pictures that are drawn together; whoever drives its solver has their finished latents (B, C, h, w).
 
     Args:
         pictures: settled requests of one picture each, alike in everything but words, seeds, start and contexts.
         model: where its weights are is where the work is done.
+        refiner: answers from `refine_at` on, of two passes in the second.
     """
     grid = grid_of(pictures[0], model)
     noise = _Noise(pictures, model)
-    first = _pass(pictures, model, grid, noise, _start(pictures, model, grid, noise))
-    return first if pictures[0].hires is None else _go_on(first, pictures, model)
+    start = _start(pictures, model, grid, noise)
+    if pictures[0].hires is None:
+        return _pass(pictures, model, refiner, grid, noise, start)
+    return _go_on(_pass(pictures, model, None, grid, noise, start), pictures, model, refiner)
 
 
-def _go_on(first: Plan, pictures: Sequence[Request], model: LatentDiffusion) -> Plan:
+def _go_on(first: Plan, pictures: Sequence[Request], model: LatentDiffusion, refiner: LatentDiffusion | None) -> Plan:
     """The first pass and the second one as one plan: a solver that enlarges on the way, a denoiser that knows where it is."""
     request, larger = pictures[0], [_second(picture, model) for picture in pictures]
     grid, total = _second_grid(request, model), steps_of(request, model)
@@ -167,7 +177,7 @@ def _go_on(first: Plan, pictures: Sequence[Request], model: LatentDiffusion) -> 
         z = enlarge(z, _size(larger[0], model), request.hires.upscaler, model.codec)
         noise = _Noise(larger, model, SECOND)
         x = grid[0].alpha * z + grid[0].sigma * noise(START)
-        under_way.append(_pass(larger, model, grid, noise, x, before=request.steps))
+        under_way.append(_pass(larger, model, refiner, grid, noise, x, before=request.steps))
         return (yield from counted(under_way[-1].solver, total - len(grid), total))
 
     def denoise(x: Tensor, level: Level, cond: Conditioning) -> Tensor:
@@ -176,13 +186,23 @@ def _go_on(first: Plan, pictures: Sequence[Request], model: LatentDiffusion) -> 
     return Plan(both(), denoise, first.cond)
 
 
-def _pass(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, noise: _Noise, x: Tensor, before: int = 0) -> Plan:
+def _pass(
+    pictures: Sequence[Request],
+    model: LatentDiffusion,
+    refiner: LatentDiffusion | None,
+    grid: Grid,
+    noise: _Noise,
+    x: Tensor,
+    before: int = 0,
+) -> Plan:
     """The plan of one pass from x (B, C, h, w) at the grid's first level; a second one has steps of the first `before` it."""
     first = pictures[0]
     entry, _ = find_solver(first.solver)
-    rows = [readings_of(picture, model) for picture in pictures]
     cursor = Cursor()
-    denoise, cond = _steered(pictures, model, rows, cursor, before)
+    denoise, cond = steered(pictures, model, _latent_size(first, model), cursor, before)
+    if refiner is not None and first.refine_at is not None:
+        rest = steered(pictures, refiner, _latent_size(first, model), cursor, before)
+        denoise = handed_over(denoise, *rest, handover_time(model.schedule, first.refine_at))
     options = ({"eta": first.eta} if entry.takes_eta else {}) | entry.settings(first.solver_options)
     if first.mask is None or first.fill == "learned":
         solver = entry.function(x, grid, noise, **options)
@@ -264,57 +284,6 @@ def _known(pictures: Sequence[Request], model: LatentDiffusion) -> tuple[Tensor,
     masks = [given_by(picture, model)["mask"] for picture in pictures]
     hidden = torch.stack([shrink_mask((mask > 0).float(), model.codec.factor) for mask in masks])
     return model.codec.encode(_pixels(pictures, model)), hidden.to(model.device)
-
-
-def _steered(
-    pictures: Sequence[Request], model: LatentDiffusion, rows: Sequence[Fields], cursor: Cursor, before: int = 0
-) -> tuple[Denoise, Conditioning]:
-    """The guided denoiser and what steers it; where prompts change on the way it says what they have at the cursor."""
-
-    def embed(told: Sequence[Fields]) -> Conditioning:
-        return model.conditioner(told, _latent_size(pictures[0], model))
-
-    guide = partial(_guided, pictures[0], model)
-    scripts = scripts_of(pictures, model, before)
-    if scripts is not None:
-        return directed(scripts, rows, guide, embed, cursor)
-    return guide(rows, [picture.negative for picture in pictures], embed), embed(rows)
-
-
-def _guided(
-    first: Request,
-    model: LatentDiffusion,
-    rows: Sequence[Fields],
-    negatives: Sequence[str],
-    embed: Embed,
-    others: Others | None = None,
-) -> Denoise:
-    """The model's denoiser, steered away from the negative prompts; as it is when guidance is 1 or nothing is read."""
-    guided = [part for part in model.conditioner.parts if part.guided]
-    if not guided or (first.guidance == 1 and not first.scales and others is None):
-        return model.denoiser
-    stages = []
-    silent = list(guided)
-    for parts, scale in _stages(first, model, rows):
-        without = [model.conditioner.without(row, silent) for row in rows]
-        if any("caption" in part.readings for part in silent):
-            without = [{**row, "caption": negative} for row, negative in zip(without, negatives, strict=True)]
-        stages.append((embed(without), scale))
-        silent = [part for part in silent if part not in parts]
-    return stacked(model.denoiser, stages, first.guidance_rescale, first.guidance_interval, others)
-
-
-def _stages(request: Request, model: LatentDiffusion, rows: Sequence[Fields]) -> list[tuple[list[ConditionerPart], float]]:
-    """Guided parts that speak up together, and how strongly: those with a scale of their own one by one, then the rest.
-
-    A scale for something that no row says costs no stage: it would add nothing.
-    """
-    said = {name for row in rows for name in row}
-    named = [(spec.kind, part) for spec, part in zip(model.spec.conditioners, model.conditioner.parts, strict=True)]
-    scaled = {kind for kind, part in named if kind in request.scales and said.intersection(part.readings)}
-    alone = [([part], request.scales[kind]) for kind, part in named if part.guided and kind in scaled]
-    rest = [part for kind, part in named if part.guided and kind not in scaled]
-    return [*alone, (rest, request.guidance)] if rest else alone
 
 
 def _latent_size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
