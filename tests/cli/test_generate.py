@@ -21,6 +21,7 @@ from undiffuse.generation import generator
 from undiffuse.generation.output import read_origin, read_request
 from undiffuse.generation.request import Request
 from undiffuse.model.build import build_model
+from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
 
 Generate = Callable[..., int]
@@ -144,6 +145,36 @@ def test_prompts_from_a_file(marks: str, generate: Generate, out: Path, tmp_path
 
     assert generate("first", "--prompts-file", str(tmp_path / "words.txt"), "--seed", "1") == 0
     assert [read_request(path).prompt for path in sorted(out.iterdir())] == ["first", "a boat", "a red fox"]
+
+
+def test_a_second_pass(generate: Generate, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    details = ["--hires-strength", "0.6", "--hires-steps", "3", "--hires-upscaler", "lanczos"]
+    assert generate("a fox", "--seed", "1", "--hires", "1.5", *details) == 0
+
+    path = out / "00000-1.png"
+    with Image.open(path) as picture:
+        assert picture.size == (24, 24)
+    told = {"scale": 1.5, "strength": 0.6, "steps": 3, "upscaler": "lanczos"}
+    assert read_request(path) == Request("a fox", seed=1, steps=2, width=16, height=16, hires=told)
+    assert generate("--from", str(path), steps=None) == 0
+    assert f"the same pixels as {path}" in capsys.readouterr().err
+    assert generate("--from", str(path), "--hires", "2", steps=None) == 0
+    with Image.open(out / "00002-1.png") as picture:
+        assert picture.size == (32, 32)
+
+
+def test_a_refiner(generate: Generate, out: Path, tiny_model: LatentDiffusion, tiny_folder: Path, tmp_path: Path) -> None:
+    refine = ["--refiner", str(tiny_folder)]
+    assert generate("a fox", "--seed", "1", *refine) == 0
+    path = out / "00000-1.png"
+    origin = read_origin(path)
+    assert read_request(path).refine_at == 0.8 and origin is not None and origin.refiner_hash == tiny_model.fingerprint
+    assert generate("a fox", "--seed", "1", *refine, "--refine-at", "0.4") == 0
+    again = out / "00001-1.png"
+    assert read_request(again).refine_at == 0.4
+    assert generate("--from", str(again), *refine, steps=None) == 0
+    assert read_request(out / "00002-1.png").refine_at == 0.4
+    assert run(["verify", str(again), "--model", str(tiny_folder), *refine]) == 0
 
 
 def test_prompts_from_standard_input(generate: Generate, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +347,9 @@ def test_a_model_that_reads_nothing_needs_no_words(generate: Generate, out: Path
         (2, ["a fox", "--guidance", "-1"], "guidance = -1.0"),
         (2, ["a fox", "--batch", "0"], "'--batch'"),
         (2, ["a fox", "--strength", "0.5"], "--strength without --init; a picture to start from is needed; add --init"),
+        (2, ["a fox", "--hires-steps", "3"], "--hires-steps without --hires; it is about a second pass; add --hires 2"),
+        (2, ["a fox", "--refine-at", "0.5"], "refine_at = 0.5; nothing is there to refine with; Generator(model, refiner=...)"),
+        (2, ["a fox", "--hires", "5"], "scale = 5.0: Input should be less than or equal to 4"),
         (2, ["--label", "cat"], "unknown label 'cat'; this model knows 2 labels"),
         (
             2,

@@ -14,6 +14,7 @@ from PIL import Image
 
 from undiffuse.core.errors import DataError, SpecError, UsageError
 from undiffuse.core.version import VERSION
+from undiffuse.generation.hires import Hires
 from undiffuse.generation.metadata import parameters_text, parse_parameters
 from undiffuse.generation.output import Origin, attach, open_folder, read_origin, read_request, write_picture
 from undiffuse.generation.request import Request
@@ -167,10 +168,30 @@ def test_all_other_numbers_are_told_in_our_own_chunk_alone(seeds: str, tmp_path:
     assert read_request(saved(request, tmp_path)) == request
 
 
-def test_a_picture_that_was_only_enlarged_needs_no_start(tmp_path: Path) -> None:
-    path = foreign("a fox\nSteps: 20, Sampler: Euler, Seed: 1, Denoising strength: 0.7, Hires upscale: 2", tmp_path)
+def test_a_second_pass_is_told_as_the_web_ui_tells_it(tmp_path: Path) -> None:
+    request = FOX.replace(hires=Hires(scale=2, strength=0.55, steps=10))
 
-    assert read_request(path) == Request("a fox", solver="euler", seed=1)
+    text = parameters_text(request, "m", "h")
+    assert ", Denoising strength: 0.55, Hires upscale: 2, Hires steps: 10, Hires upscaler: Latent, " in text
+    assert "Hires steps" not in parameters_text(FOX.replace(hires=Hires()), "m", "h")
+    assert Request(**parse_parameters(text)).replace(solver=FOX.solver) == request
+    assert read_request(saved(request, tmp_path)) == request
+
+
+def test_a_second_pass_of_the_web_ui_is_read(tmp_path: Path) -> None:
+    told = "a fox\nSteps: 20, Sampler: Euler, Seed: 1, Denoising strength: 0.6, Hires upscale: 1.5"
+    first = foreign(f"{told}, Hires upscaler: Lanczos", tmp_path)
+    fox = Request("a fox", solver="euler", seed=1)
+    assert read_request(first) == fox.replace(hires=Hires(scale=1.5, strength=0.6, upscaler="lanczos"))
+
+    second = foreign(f"{told}, Hires steps: 8, Hires upscaler: 4x-UltraSharp", tmp_path)
+    with pytest.raises(SpecError, match="hires: upscaler = '4x-UltraSharp'"):
+        read_request(second)
+    assert read_request(second, hires=Hires(steps=8)) == fox.replace(hires=Hires(steps=8))
+    assert read_request(second, hires=None) == fox
+
+    sized = foreign("a fox\nSteps: 20, Sampler: Euler, Seed: 1, Denoising strength: 0.6, Hires resize: 1024x1024", tmp_path)
+    assert read_request(sized) == fox  # a size instead of a scale: we have no field for it
 
 
 def test_a_solver_that_we_lack_can_be_replaced(tmp_path: Path) -> None:

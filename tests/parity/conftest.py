@@ -13,6 +13,7 @@ from diffusers import (
     DDIMScheduler,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -62,31 +63,32 @@ def scheduler(**more: Any) -> DDIMScheduler:
     return DDIMScheduler(**betas, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing", **more)
 
 
+def xl(refines: bool, end: CLIPTokenizer, zero: CLIPTokenizer) -> Any:
+    """XL's base model, or its refiner, which reads the second text encoder alone and a score instead of a second size."""
+    more = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 24 + (5 if refines else 6) * 8,
+        "transformer_layers_per_block": (1, 2),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "use_linear_projection": True,
+        "cross_attention_dim": WIDTH if refines else 2 * WIDTH,
+        "attention_head_dim": (4, 8),
+    }
+    parts = {"vae": autoencoder(), "text_encoder_2": text_encoder("two", "gelu", 24), "tokenizer_2": zero}
+    parts |= {"unet": unet(**more), "scheduler": scheduler(), "add_watermarker": False}
+    if refines:
+        told = {"requires_aesthetics_score": True, "force_zeros_for_empty_prompt": False}
+        return StableDiffusionXLImg2ImgPipeline(text_encoder=None, tokenizer=None, **parts, **told)
+    return StableDiffusionXLPipeline(text_encoder=text_encoder("one"), tokenizer=end, **parts)
+
+
 def build(kind: str, tokenizers: Path) -> Any:
     end, zero = (CLIPTokenizer.from_pretrained(tokenizers / name) for name in ("end", "zero"))
     silent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    if kind == "xl":
-        more = {
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": 8,
-            "projection_class_embeddings_input_dim": 24 + 6 * 8,
-            "transformer_layers_per_block": (1, 2),
-            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-            "use_linear_projection": True,
-            "cross_attention_dim": 2 * WIDTH,
-            "attention_head_dim": (4, 8),
-        }
-        return StableDiffusionXLPipeline(
-            vae=autoencoder(),
-            text_encoder=text_encoder("one"),
-            text_encoder_2=text_encoder("two", "gelu", 24),
-            tokenizer=end,
-            tokenizer_2=zero,
-            unet=unet(**more),
-            scheduler=scheduler(),
-            add_watermarker=False,
-        )
+    if kind in ("xl", "refiner"):
+        return xl(kind == "refiner", end, zero)
     if kind == "sd2-v":
         parts = {
             "text_encoder": text_encoder("one", "gelu"),
@@ -103,7 +105,7 @@ def build(kind: str, tokenizers: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Path]]:
-    """A pipeline of a kind ("sd1", "sd2-v", "xl", "inpaint"), and the folder that it was saved in."""
+    """A pipeline of a kind ("sd1", "sd2-v", "xl", "refiner", "inpaint"), and the folder that it was saved in."""
     root = tmp_path_factory.mktemp("pipelines")
     _write_tokenizer(root / "end", None)
     _write_tokenizer(root / "zero", 0)

@@ -15,10 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from undiffuse.checkpoints.api import load_model
-from undiffuse.core.random import PictureNoise
+from undiffuse.core.random import START, PictureNoise
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
-from undiffuse.generation.sample import START
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 Pipelines = Callable[[str], tuple[Any, Path]]
@@ -60,6 +59,27 @@ def test_negative_prompts(pipelines: Pipelines) -> None:
     asked = Request("a fox", negative="blurry", steps=STEPS, guidance=4.0, solver="ddim", seed=SEED, width=SIDE, height=SIDE)
     assert furthest(draw(asked).images[0], expected) <= ALLOWED
     assert furthest(draw(asked.replace(negative="")).images[0], expected) > ALLOWED
+
+
+@pytest.mark.parametrize(("at", "words", "score"), [(0.6, {}, {}), (0.5, {"negative_prompt": "red"}, {"aesthetic_score": 9.0})])
+def test_a_refiner_that_takes_over(
+    at: float, words: dict[str, str], score: dict[str, float], pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pipe, folder), (refine, refiner) = pipelines("xl"), pipelines("refiner")
+    monkeypatch.setattr(refine, "vae", pipe.vae)  # one decoder for both, as XL has
+    model = load_model(folder)
+    common = {"num_inference_steps": 5, "guidance_scale": 4.0, **words}
+    first = {"latents": starting_noise(model), "height": SIDE, "width": SIDE, "output_type": "latent"}
+    latent = pipe("a fox", **common, **first, denoising_end=at).images
+    expected = refine("a fox", image=latent, denoising_start=at, output_type="np", **common, **score).images[0]
+
+    draw = Generator(model, refiner=load_model(refiner), device="cpu", precision="fp32", tell=None)
+    told = {"negative": words.get("negative_prompt", ""), "steps": 5, "guidance": 4.0, "solver": "ddim", "seed": SEED}
+    context = {"aesthetic": score["aesthetic_score"]} if score else {}
+    asked = Request("a fox", refine_at=at, width=SIDE, height=SIDE, context=context, **told)
+    assert furthest(draw(asked).images[0], expected) <= ALLOWED
+    for other in (asked.replace(refine_at=None, context={}), asked.replace(refine_at=at - 0.2)):
+        assert furthest(draw(other).images[0], expected) > ALLOWED
 
 
 def test_inpainting_with_nine_channels(pipelines: Pipelines, monkeypatch: pytest.MonkeyPatch) -> None:

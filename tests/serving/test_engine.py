@@ -16,12 +16,14 @@ from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.solvers.table import SOLVERS
 from undiffuse.generation import sample as sampling
 from undiffuse.generation.generator import Generator
+from undiffuse.generation.hires import Hires
 from undiffuse.generation.request import Request
 from undiffuse.model.denoiser import Denoiser
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.serving.asking import Question, answer
 from undiffuse.serving.drawing import shares
 from undiffuse.serving.engine import Engine, Work
+from undiffuse.serving.limits import Limits
 
 FOX = Request("a fox", seed=7, steps=3)
 PHOTO = Image.effect_noise((40, 30), 60).convert("RGB")
@@ -61,6 +63,26 @@ def test_one_picture_alone_is_the_generators_to_the_bit(request_: Request, alone
     assert heard.pictures[0].tobytes() == expected.images[0].tobytes()
     assert heard.begun == expected.request
     assert heard.steps == [(0, done + 1, heard.steps[0][2]) for done in range(heard.steps[0][2])]
+
+
+def test_two_passes_are_drawn_by_calls_of_their_own(alone: Generator) -> None:
+    twice = FOX.replace(hires=Hires(scale=1.5, steps=2))
+    assert not shares(twice)
+
+    heard, other = run(engine_of(alone), twice, FOX)
+
+    assert heard.pictures[0].tobytes() == alone(twice).images[0].tobytes()
+    assert other.pictures[0].tobytes() == alone(FOX).images[0].tobytes()
+    assert heard.steps == [(0, done, 5) for done in (1, 2, 3, 4, 5)]
+
+
+def test_what_is_found_too_large_when_its_size_is_known_ends(alone: Generator) -> None:
+    engine = Engine({"tiny": alone}.__getitem__, check=Limits(side=24).check)
+
+    refused, taken = run(engine, FOX.replace(hires=Hires()), FOX.replace(hires=Hires(scale=1.5)))
+
+    assert isinstance(refused.error, SpecError) and "a side of 32 pixels" in str(refused.error)
+    assert taken.pictures[0].size == (24, 24)
 
 
 def test_all_kinds_of_requests_share_calls_and_come_out_the_same(alone: Generator) -> None:

@@ -22,6 +22,7 @@ from sd_parsers import ParserManager
 from tests.serving.conftest import Served, furthest
 
 from undiffuse.generation.generator import Generator
+from undiffuse.generation.hires import Hires
 from undiffuse.generation.request import Request
 
 SMALL = {"width": 16, "height": 16, "steps": 4, "seed": 7}
@@ -65,6 +66,18 @@ def test_webuiapi_draws_from_a_picture_and_into_a_mask(api: webuiapi.WebUIApi, a
     filled = api.img2img(images=[PHOTO], prompt="a hat", denoising_strength=1.0, **hole, **SMALL)
     request = Request("a hat", guidance=7, image=PHOTO, mask=HOLE, solver="Euler a", **SMALL)
     assert furthest(filled.image, alone(request).images[0]) <= 1
+
+
+def test_webuiapi_draws_in_two_passes(api: webuiapi.WebUIApi, alone: Generator) -> None:
+    hires = {"enable_hr": True, "hr_scale": 1.5, "hr_second_pass_steps": 3, "denoising_strength": 0.6}
+    drawn = api.txt2img(prompt="a fox", cfg_scale=5, **hires, **SMALL)
+
+    request = Request("a fox", guidance=5, solver="Euler a", hires=Hires(scale=1.5, strength=0.6, steps=3), **SMALL)
+    assert drawn.image.size == (24, 24) and furthest(drawn.image, alone(request).images[0]) <= 1
+    assert drawn.info["denoising_strength"] == 0.6
+    assert "Hires upscale: 1.5, Hires steps: 3, Hires upscaler: Latent" in drawn.info["infotexts"][0]
+    lanczos = api.txt2img(prompt="a fox", cfg_scale=5, hr_upscaler=webuiapi.HiResUpscaler.Lanczos, **hires, **SMALL)
+    assert lanczos.image.size == (24, 24) and lanczos.image.tobytes() != drawn.image.tobytes()
 
 
 def test_webuiapi_finds_its_lists(api: webuiapi.WebUIApi) -> None:
@@ -180,7 +193,12 @@ def test_interrupt_answers_what_is_finished_and_skip_goes_on(api: webuiapi.WebUI
     [
         ({"sampler_name": "nonsense"}, 404, "Sampler not found"),
         ({"scheduler": "nonsense"}, 404, "Scheduler not found"),
-        ({"enable_hr": True}, 422, "there is no second pass"),
+        ({"enable_hr": True, "hr_upscaler": "ESRGAN_4x"}, 404, "a second pass has: Latent, Lanczos"),
+        ({"enable_hr": True, "hr_prompt": "a boat"}, 422, "both passes have one prompt"),
+        ({"enable_hr": True, "hr_resize_x": 32}, 422, "the second pass is told by hr_scale"),
+        ({"enable_hr": True, "hr_scale": 9}, 422, "less than or equal to 4"),
+        ({"enable_hr": True, "width": 64, "hr_scale": 2}, 422, "a side of 128 pixels"),
+        ({"enable_hr": True, "hr_second_pass_steps": 400}, 422, "steps = 404; this server allows up to 400"),
         ({"tiling": True}, 422, "pictures that tile are not drawn"),
         ({"subseed_strength": 0.3}, 422, "there are no variation seeds"),
         ({"override_settings": {"sd_model_checkpoint": "nonsense"}}, 404, "no model 'nonsense'"),

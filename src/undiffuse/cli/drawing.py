@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 class Order:
     """What to draw: prompts, the PNG to draw again, files of pictures and values of other fields of a request.
 
-    `needs` names fields that the model must have learned; `named` tells that something was asked for at all,
-    which only a model that reads nothing can do without.
+    `usual` has values for fields that neither options nor the PNG tell, `needs` names fields that the model must have
+    learned; `named` tells that something was asked for at all, which only a model that reads nothing can do without.
     """
 
     words: list[str] = field(default_factory=list)
     again: Path | None = None
     pictures: Mapping[str, Path | None] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
+    usual: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     named: bool = True
 
@@ -50,6 +51,7 @@ class Means:
     engine: str | None = None
     memory: str | None = None
     vae: Path | None = None
+    refiner: str | None = None
 
 
 def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Console) -> None:
@@ -151,6 +153,20 @@ def variations(option: str | None) -> dict[str, Any]:
     return {"variation": found}
 
 
+def hires(scale: float | None, strength: float | None, steps: int | None, upscaler: str | None) -> dict[str, Any]:
+    """The field `hires` of a request; nothing when no second pass is asked for.
+
+    Raises:
+        UsageError: when only details of one are told.
+    """
+    told = {"strength": strength, "steps": steps, "upscaler": upscaler}
+    details = {name: value for name, value in told.items() if value is not None}
+    if scale is None and details:
+        given = f"--hires-{next(iter(details))} without --hires"
+        raise UsageError(explain(given, "it is about a second pass", "add --hires 2"))
+    return {} if scale is None else {"hires": {"scale": scale, **details}}
+
+
 def sides(size: str | None) -> dict[str, int]:
     """Width and height out of "128" or "192x128"; nothing for None.
 
@@ -231,9 +247,11 @@ def read_requests(order: Order) -> tuple[list[Request], bool]:
         base = base.replace(**added, **whole)
     if "strength" in fields and base.image is None:
         raise UsageError(explain("--strength without --init", "a picture to start from is needed", "add --init picture.png"))
+    usual = {name: value for name, value in order.usual.items() if getattr(base, name) is None}
+    base = base.replace(**usual)
     seed = {"seed": fields["seed"]} if "seed" in fields else {}  # of -1 each prompt draws its own
     requests = [base.replace(prompt=prompt, **seed) for prompt in order.words] or [base]
-    return requests, not (order.words or fields or added)
+    return requests, not (order.words or fields or added or usual)
 
 
 def _generator(means: Means, origin: Origin | None, console: Console) -> Generator:
@@ -252,6 +270,8 @@ def _generator(means: Means, origin: Origin | None, console: Console) -> Generat
     for path in means.embeddings:
         add_embedding(model, path)
     options: dict[str, Any] = {"engine": engine} if engine is not None else {}
+    if means.refiner is not None:
+        options["refiner"] = load_model(means.refiner)
     return Generator(
         model, device=device, precision=precision, batch=batch or AT_ONCE, memory=means.memory, tell=console.remark, **options
     )
@@ -309,17 +329,13 @@ def _write_sheet(images: list[Image], out: Path, console: Console) -> str:
 
 def _compare(draw: Generator, image: Image, request: Request, path: Path, console: Console) -> bool:
     """Say whether the picture came out the same as the one that it was drawn again from, and if not, why."""
-    from dataclasses import replace
-
-    from undiffuse.generation.additions import additions
     from undiffuse.generation.again import changed, furthest
     from undiffuse.generation.output import read_origin
 
     by, before = furthest(image, path), read_origin(path)
     why = "it was drawn by another program"
     if before is not None:
-        worn = additions(request, draw.model)
-        why = changed(before, replace(draw.origin, batch=before.batch, position=before.position, additions=worn))
+        why = changed(before, draw.origin_of(request, before.batch, before.position))
     if by == 0:
         console.remark(f"the same pixels as {path}")
     else:

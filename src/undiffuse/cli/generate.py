@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from undiffuse.cli.console import Console
-from undiffuse.cli.drawing import Means, Order, boxes, carry_out, nothing_named, scales, sides, variations
+from undiffuse.cli.drawing import Means, Order, boxes, carry_out, hires, nothing_named, scales, sides, variations
 from undiffuse.cli.options import (
+    REFINE_AT,
     Batch,
     Box,
     ClipSkip,
@@ -23,6 +24,9 @@ from undiffuse.cli.options import (
     Grammar,
     Grid,
     Guidance,
+    HiresSteps,
+    HiresStrength,
+    HiresUpscaler,
     Json,
     Label,
     Lora,
@@ -31,7 +35,10 @@ from undiffuse.cli.options import (
     Negative,
     Out,
     Precision,
+    RefineAt,
+    Refiner,
     Scale,
+    Scaling,
     Seed,
     Seeds,
     Size,
@@ -53,6 +60,8 @@ def command(
     again: Annotated[Path | None, typer.Option("--from", help="Draw again what this PNG tells; options change it.")] = None,
     model: Model = None,
     vae: Vae = None,
+    refiner: Refiner = None,
+    refine_at: RefineAt = None,
     lora: Lora = None,
     embedding: Embedding = None,
     negative: Negative = None,
@@ -78,6 +87,10 @@ def command(
     small: Annotated[Path | None, typer.Option(help="Small picture to enlarge.")] = None,
     box: Box = None,
     like: Annotated[Path | None, typer.Option(help="Picture to resemble.")] = None,
+    scaling: Scaling = None,
+    hires_strength: HiresStrength = None,
+    hires_steps: HiresSteps = None,
+    hires_upscaler: HiresUpscaler = None,
     grid: Grid = False,
     out: Out = Path("out"),
     batch: Batch = None,
@@ -114,16 +127,20 @@ def command(
             "count": count,
             "strength": strength,
             "fill": fill,
+            "refine_at": refine_at,
             "context": {"grammar": grammar} if grammar else None,
             **sides(size),
             **scales(scale),
             **variations(variation),
             **boxes(box),
+            **hires(scaling, hires_strength, hires_steps, hires_upscaler),
         },
+        usual={"refine_at": REFINE_AT} if refiner else {},
         needs=() if again else tuple(name for name, path in contexts.items() if path),
         named=named,
     )
-    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), engine, memory, vae)
+    adapters = (tuple(lora or ()), tuple(embedding or ()))
+    means = Means(model, device, precision, batch, *adapters, engine, memory, vae, refiner)
     carry_out(order, means, out, grid, Console(json))
 
 

@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 AT_ONCE = 4
+REFINE_AT = 0.8
 
 Model = Annotated[str | None, typer.Option(help="Model folder or training run; the embedded model when left out.")]
 Vae = Annotated[Path | None, typer.Option(help="Autoencoder file or folder in the place of the model's; for Stable Diffusion.")]
+Refiner = Annotated[str | None, typer.Option(help="Model that finishes what the first one began, as XL's refiner.")]
+RefineAt = Annotated[float | None, typer.Option(help=f"Share of the noise schedule after which it does; else {REFINE_AT}.")]
 Lora = Annotated[list[str] | None, typer.Option(help="LoRA file to add, FILE or FILE:WEIGHT; may be given several times.")]
 Embedding = Annotated[list[Path] | None, typer.Option(help="Learned word to add (textual inversion); prompts name it.")]
 Grammar = Annotated[str | None, typer.Option(help="a1111 or comfyui, which stress (x:1.2), or plain; for Stable Diffusion.")]
@@ -43,5 +46,9 @@ Count = Annotated[int | None, typer.Option(help="Pictures a prompt, with seeds S
 Size = Annotated[str | None, typer.Option(help="128 or 192x128; the model's own when left out.")]
 Strength = Annotated[float | None, typer.Option(help="How far to leave what is there, 0 to 1.")]
 Fill = Annotated[str | None, typer.Option(help="learned, or with any model known, repaint; learned if the model did.")]
+Scaling = Annotated[float | None, typer.Option("--hires", help="Draw on at so many times the size, 1 to 4.")]
+HiresStrength = Annotated[float | None, typer.Option(help="How far --hires leaves the first drawing, 0 to 1; else 0.7.")]
+HiresSteps = Annotated[int | None, typer.Option(help="Steps that --hires takes; as many as --steps when left out.")]
+HiresUpscaler = Annotated[str | None, typer.Option(help="How --hires enlarges: latent, or lanczos by way of the picture.")]
 Grid = Annotated[bool, typer.Option("--grid", help="Also write all pictures as one sheet.")]
 Batch = Annotated[int | None, typer.Option(help=f"Pictures at once, at most; {AT_ONCE} when left out.", min=1)]

@@ -6,6 +6,7 @@ Source: Podell et al. 2023, section 2.2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 import torch
@@ -20,7 +21,7 @@ from undiffuse.networks.embeddings import sinusoid
 COUNTS = {"original_size": 2, "crop": 2, "target_size": 2, "aesthetic": 1}
 """Numbers of each, heights and tops before widths and lefts, as XL was trained."""
 
-AESTHETIC = 6.0  # the score that XL's refiner is asked for when nothing is said
+AESTHETIC, POOR = 6.0, 2.5  # the score that XL's refiner is asked for when nothing is said, and that it steers away from
 Told = Literal["original_size", "crop", "target_size", "aesthetic"]
 
 
@@ -51,8 +52,8 @@ class SizeSpec(PartSpec):
 class SizeConditioner(ConditionerPart):
     """Reads `original_size` and `target_size` (height, width), `crop` (top, left) and `aesthetic`, whichever it is told.
 
-    What a row leaves out is the size that is drawn, cut nowhere, with a score of 6. It is known, not wished for: guidance
-    compares with the same numbers.
+    What a row leaves out is the size that is drawn, cut nowhere, with a score of 6. Sizes are known, not wished for: guidance
+    compares with the same numbers. The score is wished for: with negative prompts goes one of 2.5, as Stability AI has it.
 
     Args:
         told: which of them, in order.
@@ -62,6 +63,7 @@ class SizeConditioner(ConditionerPart):
 
     stored = False
     guided = False
+    against = MappingProxyType({"aesthetic": POOR})
 
     def __init__(self, told: Sequence[Told], width: int, factor: int) -> None:
         super().__init__()

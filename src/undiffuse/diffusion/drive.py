@@ -7,7 +7,7 @@ the network, so progress bars, previews, cancelling and batching over requests a
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -57,6 +57,16 @@ class Cursor:
                 query = solver.send((yield query))
             except StopIteration as end:
                 return end.value
+
+
+def counted(solver: Solver, before: int, steps: int) -> Solver:
+    """The solver as a part of a longer run of `steps` steps, `before` of which are taken already."""
+    query = next(solver)
+    while True:
+        try:
+            query = solver.send((yield replace(query, index=before + query.index, steps=steps)))
+        except StopIteration as end:
+            return end.value
 
 
 def drive(solver: Solver, denoise: Denoise, cond: Conditioning) -> Tensor:

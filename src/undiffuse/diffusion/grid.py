@@ -40,8 +40,11 @@ class Grid:
         """
         if not 0 < strength <= 1:
             raise SpecError(explain(f"strength = {strength}", "above 0, up to 1 is allowed"))
-        kept = max(1, round(strength * len(self)))
-        return Grid(self.levels[-kept - 1 :], self.schedule)
+        return self.last(max(1, round(strength * len(self))))
+
+    def last(self, steps: int) -> Grid:
+        """The last so many steps of the grid, all of them where it has fewer."""
+        return Grid(self.levels[-steps - 1 :], self.schedule)
 
     def between(self, index: int, share: float) -> Level:
         """The level between rows `index` and `index + 1`: sigma / alpha interpolated geometrically, else t linearly."""

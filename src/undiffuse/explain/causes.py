@@ -21,6 +21,8 @@ ARITHMETIC = (X, *ESTIMATES, X0, PICTURE)  # what rounds otherwise
 ACTS_ON: dict[str, tuple[str, ...]] = {
     "model": QUANTITIES,
     "additions": ESTIMATES,
+    "refiner": ESTIMATES,
+    "refine_at": ESTIMATES,
     "width": (X,),
     "height": (X,),
     "seed": (X,),
@@ -33,6 +35,7 @@ ACTS_ON: dict[str, tuple[str, ...]] = {
     "fill": (X, CONDITIONAL, UNCONDITIONAL, X0),
     "strength": (LEVEL, X),
     "steps": (LEVEL,),
+    "hires": (LEVEL, X),
     "spacing": (LEVEL,),
     "solver": (LEVEL, X),
     "solver_options": (X,),
@@ -94,6 +97,7 @@ def _flat(told: Mapping[str, Any]) -> dict[str, Any]:
     found |= {f"context.{name}": value for name, value in context.items()}
     found |= {name: f"picture {digest}" for name, digest in pictures.items()}
     found |= {"model": f"{origin.model} ({origin.model_hash})", "additions": worn or None}
+    found["refiner"] = f"{origin.refiner} ({origin.refiner_hash})" if origin.refiner else None
     found |= {name: getattr(origin, name) for name in ("engine", "precision", "device", "batch", "position")}
     return {name: value for name, value in (found | dict(told.get("versions", {}))).items() if value not in (None, [], {}, "")}
 

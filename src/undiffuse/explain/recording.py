@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from undiffuse.conditioners.base import Word
+from undiffuse.core.errors import SpecError, explain
 from undiffuse.explain.recorder import Recorder
 from undiffuse.explain.trace import Trace, gathered
-from undiffuse.generation.additions import additions
 from undiffuse.generation.again import copies
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.given import readings_of
@@ -30,11 +29,15 @@ def record(draw: Generator, request: Request, before: Origin | None = None, tell
         tell: told of every step.
 
     Raises:
-        SpecError, DataError: as drawing does.
+        SpecError, DataError: as drawing does, and for a drawing in two passes or by two models.
     """
+    if request.hires is not None:
+        raise SpecError(explain("a drawing in two passes (hires)", "one pass is recorded", "leave hires out"))
+    if request.refine_at is not None:
+        raise SpecError(explain("a drawing that a refiner finishes (refine_at)", "one model is watched", "leave refine_at out"))
     request = settle(request, draw.model).each()[0]
     place = (before.batch, before.position) if before is not None and before.batch <= draw.batch else (1, 0)
-    origin = replace(draw.origin, batch=place[0], position=place[1], additions=additions(request, draw.model))
+    origin = draw.origin_of(request, *place)
     words = draw.model.conditioner.words(readings_of(request, draw.model))
     places = sorted({one for word in words for one in word.places})
     picture = None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from undiffuse.core.devices import describe
 from undiffuse.core.pictures import to_images
-from undiffuse.core.random import PictureNoise
+from undiffuse.core.random import START
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.prediction import add_noise
 from undiffuse.explain.compare import compare
@@ -27,7 +27,8 @@ from undiffuse.generation.generator import Generator
 from undiffuse.generation.given import readings_of
 from undiffuse.generation.output import Origin, attach
 from undiffuse.generation.request import Request
-from undiffuse.generation.sample import START, settle
+from undiffuse.generation.sample import settle
+from undiffuse.generation.seeds.numbers import numbers_of
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 NOISED = 7  # levels of the forward process
@@ -176,7 +177,7 @@ def evenly(count: int, most: int) -> list[int]:
 
 def _noised(z: Tensor, request: Request, view: Viewer, model: LatentDiffusion) -> list[tuple[Level, Image.Image]]:
     """The finished latent with the noise that the drawing began with, more and more of it."""
-    noise = PictureNoise(request.seed, (0,), z.shape)(START)
+    noise = numbers_of(request, z.shape)(START)[0]
     levels = [Level(0.0, 1.0, 0.0), *(model.schedule.level(index / (NOISED - 1)) for index in range(1, NOISED))]
     return [(level, view(add_noise(z[None], noise, level))[0]) for level in levels]
 

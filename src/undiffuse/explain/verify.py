@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -10,7 +10,6 @@ from PIL import Image
 from undiffuse.core.pictures import to_pixels
 from undiffuse.explain.causes import Cause, causes
 from undiffuse.explain.compare import decibels_of
-from undiffuse.generation.additions import additions
 from undiffuse.generation.again import copies, furthest
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.output import Origin, read_told, told_of
@@ -56,9 +55,9 @@ def verify(path: str | Path, request: Request, draw: Generator, before: Origin |
     Raises:
         SpecError, DataError: when the model at hand cannot draw it.
     """
-    settled = settle(request, draw.model)
+    settled = settle(request, draw.model, draw.refiner)
     place = (before.batch, before.position) if before is not None and before.batch <= draw.batch else (1, 0)
-    origin = replace(draw.origin, batch=place[0], position=place[1], additions=additions(settled, draw.model))
+    origin = draw.origin_of(settled, *place)
     image = [result.images[0] for result in draw.many(copies(settled, origin))][origin.position]
     by, told = furthest(image, path), read_told(path)
     found = [] if told is None else causes(told, told_of(settled, origin))

@@ -47,5 +47,5 @@ def changed(before: Origin, now: Origin) -> str:
 def _told(value: object) -> str:
     """A value of an origin in words; of several things each with its hash, for files of one name may differ."""
     if not isinstance(value, tuple):
-        return str(value)
+        return str(value) or "none"
     return " ".join(f"{one} ({one.hash[:SHORT_HASH]})" for one in value) or "none"

@@ -22,8 +22,9 @@ from undiffuse.generation.engines.table import TORCH, put_on
 from undiffuse.generation.given import window_of
 from undiffuse.generation.memory import LOW, PLENTY, choose_memory
 from undiffuse.generation.output import Origin, attach, write_picture
+from undiffuse.generation.refining import check_refiner
 from undiffuse.generation.request import PICTURES, Request
-from undiffuse.generation.sample import decode, grid_of, sample, settle
+from undiffuse.generation.sample import decode, sample, settle, steps_of
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 
@@ -82,6 +83,7 @@ class Generator:
 
     Args:
         model: moved, in place, to the device and precision that are chosen.
+        refiner: moved as well; it goes on from `refine_at` of requests that have it, of two passes in the second.
         device: "cpu", "cuda", "cuda:1" or "mps"; the fastest there is by default.
         precision: "fp32", "bf16" or "fp16"; by default bf16 where the hardware computes in it, else fp32.
         batch: how many pictures are drawn at once, at most.
@@ -93,6 +95,7 @@ class Generator:
     Raises:
         DeviceError: when the machine lacks the device or precision, or the engine does not work on it.
         DependencyError: when the engine is not installed.
+        SpecError: when the refiner knows other latents than the model, or another noise schedule.
         UsageError: when `batch` is below 1, or memory is no such word.
     """
 
@@ -100,6 +103,7 @@ class Generator:
         self,
         model: LatentDiffusion,
         *,
+        refiner: LatentDiffusion | None = None,
         device: str | None = None,
         precision: str | None = None,
         batch: int = 4,
@@ -109,14 +113,23 @@ class Generator:
     ) -> None:
         if batch < 1:
             raise UsageError(explain(f"batch = {batch}", "1 or more pictures at once are possible"))
+        if refiner is not None:
+            check_refiner(model, refiner)
         self.device = choose_device(device)
         self.precision = choose_precision(self.device, precision)
         self.batch = batch
-        self.memory = choose_memory(model, self.device, self.precision, memory if engine == TORCH or memory else PLENTY)
+        wanted = memory if engine == TORCH or memory else PLENTY
+        self.memory = choose_memory(model, self.device, self.precision, wanted)
         self.origin = Origin(model.spec.name, model.fingerprint, str(self.device), short_dtype(self.precision), engine=engine)
+        self._refined_by = {} if refiner is None else {"refiner": refiner.spec.name, "refiner_hash": refiner.fingerprint}
         self.model = put_on(engine, model, self.device, self.precision, self.memory)
-        for net in self.model.parts().values():
-            net.eval()
+        self.refiner = refiner
+        if refiner is not None:
+            memory = choose_memory(refiner, self.device, self.precision, wanted)
+            self.refiner = put_on(engine, refiner, self.device, self.precision, memory)
+        for one in (self.model, self.refiner):
+            for net in () if one is None else one.parts().values():
+                net.eval()
         if self.device.type == "cpu":
             keep_freed_memory()
         if tell is not None:
@@ -125,6 +138,7 @@ class Generator:
     def __repr__(self) -> str:
         by = "" if self.origin.engine == TORCH else f", {self.origin.engine}"
         by += ", weights brought over a layer at a time" if self.memory == LOW else ""
+        by += f", refined by {self.refiner.spec.name!r}" if self.refiner is not None else ""
         return f"Generator({self.origin.model!r} on {describe(self.device, self.precision)}{by})"
 
     def __call__(self, request: Request) -> Result:
@@ -154,17 +168,17 @@ class Generator:
         Raises:
             SpecError, DataError: as calling it does, before anything is drawn.
         """
-        settled = [settle(request, self.model) for request in requests]
+        settled = [settle(request, self.model, self.refiner) for request in requests]
         return self._steps(settled, _batches(settled, self.batch), keep)
 
     def _steps(self, requests: list[Request], batches: list[list[_Place]], keep: bool) -> Iterator[Step]:
-        total = sum(len(grid_of(batch[0].request, self.model)) for batch in batches)
+        total = sum(steps_of(batch[0].request, self.model) for batch in batches)
         images: list[list[Image.Image]] = [[] for _ in requests]
         seconds = [0.0] * len(requests)
         index = 0
         for batch in batches:
             pictures = [place.request for place in batch]
-            with closing(sample(pictures, self.model)) as steps:
+            with closing(sample(pictures, self.model, self.refiner)) as steps:
                 started = time.perf_counter()
                 for step in steps:
                     finished = self.finish(step.x, pictures) if step.index + 1 == step.steps else []
@@ -181,12 +195,14 @@ class Generator:
 
     def finish(self, z: Tensor, pictures: Sequence[Request]) -> list[Image.Image]:
         """The pictures of finished latents (B, C, h, w), each with its own request inside."""
-        origins = [
-            replace(self.origin, batch=len(pictures), position=k, additions=additions(request, self.model))
-            for k, request in enumerate(pictures)
-        ]
+        origins = [self.origin_of(request, len(pictures), k) for k, request in enumerate(pictures)]
         drawn = [self._pasted(image, request) for image, request in zip(decode(z, self.model), pictures, strict=True)]
         return [attach(image, request, origin) for image, request, origin in zip(drawn, pictures, origins, strict=True)]
+
+    def origin_of(self, request: Request, batch: int = 1, position: int = 0) -> Origin:
+        """What draws a settled request at this position of a batch."""
+        by = self._refined_by if request.refine_at is not None else {}
+        return replace(self.origin, batch=batch, position=position, additions=additions(request, self.model), **by)
 
     def _pasted(self, image: Image.Image, request: Request) -> Image.Image:
         """A masked picture with what was drawn in its place; any other one as it is."""
@@ -225,10 +241,12 @@ def _settings(request: Request) -> tuple[object, ...]:
         "context",
         "scales",
         "solver_options",
+        "hires",
     }
     own = request.model_dump(exclude={*apart, *PICTURES})
     return (
         *own.values(),
+        request.hires,
         tuple(sorted(request.solver_options.items())),
         *sorted(request.scales.items()),
         *sorted(request.context),

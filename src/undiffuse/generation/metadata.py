@@ -18,6 +18,7 @@ from undiffuse.core.errors import SpecError
 from undiffuse.core.version import VERSION
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.additions import Addition, hashes, tags
+from undiffuse.generation.hires import Hires
 from undiffuse.generation.request import Request
 from undiffuse.generation.seed_profiles import check_seeds
 
@@ -49,11 +50,17 @@ AUTOMATIC = {
 RNG = {"webui-cpu": "CPU", "webui-gpu": "NV"}
 """What A1111 calls where it draws; NV is its imitation of a GPU, and GPU itself goes unsaid."""
 OF_WEBUI = re.compile(r"(f\d[\w.]*)?v\d+\.\d+\.\d+")  # A1111's own versions, and Forge's, which carry them along
+UPSCALERS = {"latent": "Latent", "lanczos": "Lanczos"}
 REPAINT_STEPS = "ddpm"  # what RePaint goes by, whatever solver a request names
 
 
-def parameters_text(request: Request, model_name: str, model_hash: str, given: tuple[Addition, ...] = ()) -> str:
-    """The text for the one picture that `request` describes; its size must be known. `given` is what the model wore."""
+def parameters_text(
+    request: Request, model_name: str, model_hash: str, given: tuple[Addition, ...] = (), refiner: str = ""
+) -> str:
+    """The text for the one picture that `request` describes; its size must be known.
+
+    `given` is what the model wore, `refiner` the name and the hash of what finished the picture: "NAME [HASH]".
+    """
     entry, _ = find_solver(REPAINT_STEPS if request.fill == "repaint" else request.solver)
     pairs: dict[str, Any] = {
         "Steps": request.steps,
@@ -63,13 +70,17 @@ def parameters_text(request: Request, model_name: str, model_hash: str, given: t
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
         "Model hash": model_hash,
-        "Model": re.sub(r"[,:\s]+", " ", model_name).strip(),  # readers break on a quoted model name
+        "Model": _unbroken(model_name),
     }
     if request.variation is not None and request.variation[1] > 0:
         pairs["Variation seed"], strength = request.variation
         pairs["Variation seed strength"] = f"{strength:g}"
     if request.image is not None:
         pairs["Denoising strength"] = f"{request.strength:g}"
+    if request.hires is not None:
+        pairs |= _told_of_hires(request.hires)
+    if request.refine_at is not None and refiner:
+        pairs |= {"Refiner": _unbroken(refiner), "Refiner switch at": f"{request.refine_at:g}"}
     if request.clip_skip > 1:
         pairs["Clip skip"] = request.clip_skip
     if request.fill is not None:
@@ -119,6 +130,8 @@ def _settings(pairs: dict[str, str]) -> dict[str, Any]:
         "width": width or None,
         "height": height or None,
         "strength": None if any(key.startswith("Hires") for key in pairs) else pairs.get("Denoising strength"),
+        "hires": _hires(pairs) if "Hires upscale" in pairs else None,
+        "refine_at": pairs.get("Refiner switch at"),
         "label": pairs.get("Label"),
         "eta": pairs.get("Eta"),
     }
@@ -151,6 +164,31 @@ def _automatic(pairs: dict[str, str]) -> str:
 def _variation(pairs: dict[str, str]) -> tuple[str, str] | None:
     seed, strength = pairs.get("Variation seed"), pairs.get("Variation seed strength")
     return (seed, strength) if seed is not None and strength is not None else None
+
+
+def _told_of_hires(hires: Hires) -> dict[str, Any]:
+    """As A1111 writes it, which tells the strength of a second pass under the name of that of a picture to start from."""
+    steps = {} if hires.steps is None else {"Hires steps": hires.steps}
+    told = {"Denoising strength": f"{hires.strength:g}", "Hires upscale": f"{hires.scale:g}"}
+    return {**told, **steps, "Hires upscaler": UPSCALERS[hires.upscaler]}
+
+
+def _hires(pairs: dict[str, str]) -> dict[str, Any]:
+    """The fields of a second pass; an upscaler that we lack stays as it is called."""
+    names = {label: name for name, label in UPSCALERS.items()}
+    upscaler = pairs.get("Hires upscaler")
+    told = {
+        "scale": pairs["Hires upscale"],
+        "strength": pairs.get("Denoising strength"),
+        "steps": None if pairs.get("Hires steps") == "0" else pairs.get("Hires steps"),
+        "upscaler": None if upscaler is None else names.get(upscaler, upscaler),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _unbroken(name: str) -> str:
+    """The name of a model without what would need quotes, on which readers break."""
+    return re.sub(r"[,:\s]+", " ", name).strip()
 
 
 def _quoted(value: str) -> str:

@@ -41,6 +41,8 @@ WORDS = {
 class Origin:
     """What drew a picture: the model's name and fingerprint, the device, the precision, the place in a batch, and what it wore.
 
+    And the refiner's name and fingerprint, where one finished it.
+
     Arithmetic rounds differently in batches of different sizes; a picture comes out the same to the bit at the
     same `position` of a batch of the same size, whatever the other pictures of that batch are.
     """
@@ -53,6 +55,8 @@ class Origin:
     position: int = 0
     additions: tuple[Addition, ...] = ()
     engine: str = "torch"
+    refiner: str = ""
+    refiner_hash: str = ""
 
     def __post_init__(self) -> None:
         told = (one if isinstance(one, Addition) else Addition(**one) for one in self.additions)  # tables when read from JSON
@@ -61,8 +65,9 @@ class Origin:
 
 def attach(image: Image.Image, request: Request, origin: Origin) -> Image.Image:
     """Put the request of this one picture into it: any later `image.save("x.png")` writes it along."""
+    refiner = f"{origin.refiner} [{origin.refiner_hash}]" if origin.refiner else ""
     chunks = PngImagePlugin.PngInfo()
-    chunks.add_text(A1111_CHUNK, parameters_text(request, origin.model, origin.model_hash, origin.additions))
+    chunks.add_text(A1111_CHUNK, parameters_text(request, origin.model, origin.model_hash, origin.additions, refiner))
     chunks.add_text(OWN_CHUNK, json.dumps(told_of(request, origin)))
     image.encoderinfo = {"pnginfo": chunks}  # Pillow merges these into the options of save()
     return image
@@ -73,7 +78,7 @@ def told_of(request: Request, origin: Origin) -> dict[str, Any]:
     told: dict[str, Any] = {
         "format": FORMAT,
         "request": _without_pictures(request),
-        "origin": {name: value for name, value in asdict(origin).items() if value not in ((), Origin.engine)},
+        "origin": {name: value for name, value in asdict(origin).items() if value not in ((), "", Origin.engine)},
         "versions": {"undiffuse": VERSION, "torch": torch.__version__},
     }
     return told | {f"{name}{DIGEST}": _digest(picture) for name, picture in _pictures(request).items()}

@@ -12,6 +12,7 @@ from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec, describe_errors
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.fields import ClassMap, Context, Mask, Rgb
+from undiffuse.generation.hires import Hires
 from undiffuse.generation.seed_profiles import NATIVE, PROFILES, Seeds, check_seeds
 
 RANDOM = -1
@@ -64,6 +65,8 @@ class Request(Spec):
     | `image`, `strength` | a picture to start from, and how far to leave it, 0 to 1; beside a mask, 1      |
     | `mask`              | where `image` is made anew: white, or opaque; all else stays as it is           |
     | `fill`              | how: "learned" by the model, or by any model: "known" or "repaint"              |
+    | `hires`             | a second pass at a larger size: `Hires(scale=2, strength=0.7)`                  |
+    | `refine_at`         | share of the noise schedule that is behind when a refiner takes over, 0 to 1    |
     | `layout`            | a semantic map: class indices, or the colours of the model's palette            |
     | `small`             | a small picture to enlarge                                                      |
     | `boxes`             | what stands where: (left, top, right, bottom, label), sides 0 to 1              |
@@ -101,6 +104,8 @@ class Request(Spec):
     strength: Annotated[float, Field(gt=0, le=1)] = 0.75
     mask: Mask | None = None
     fill: Literal["learned", "known", "repaint"] | None = None
+    hires: Hires | None = None
+    refine_at: Annotated[float, Field(gt=0, lt=1)] | None = None
     layout: ClassMap | None = None
     small: Rgb | None = None
     boxes: tuple[Box, ...] = ()
@@ -159,6 +164,11 @@ class Request(Spec):
         if not self.place[0] < self.place[1] or (self.count > 1 and self.place != (0, 1)):
             given = f"place = {self.place}, count = {self.count}"
             raise ValueError(explain(given, "the first must be below the second, and the count 1"))
+        if self.mask is not None and self.hires is not None:
+            raise ValueError(explain("hires with a mask", "a second pass is for whole pictures", "leave one of them out"))
+        if self.hires is not None and self.seeds != NATIVE and not self.seeds.startswith("webui"):
+            allowed = "ours and the web UI's are known for a second pass"
+            raise ValueError(explain(f"hires with seeds {self.seeds!r}", allowed, "take seeds = 'native'"))
         if self.mask is not None and self.image is None:
             raise ValueError(explain("a mask without an image", "the picture that it lies on is needed"))
         if self.mask is not None and self.image is not None and self.mask.size != self.image.size:

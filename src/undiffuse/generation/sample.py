@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from undiffuse.conditioners.base import ConditionerPart, Fields
 from undiffuse.conditioners.masked import shrink_mask
 from undiffuse.conditioners.small import SmallConditioner
 from undiffuse.core.conditioning import Conditioning
@@ -19,34 +17,42 @@ from undiffuse.core.pictures import to_images, to_pixels
 from undiffuse.core.random import START
 from undiffuse.diffusion.brownian import BrownianPath, Path
 from undiffuse.diffusion.denoise import Denoise
-from undiffuse.diffusion.drive import Cursor, Solver, Step, steps
+from undiffuse.diffusion.drive import Cursor, Solver, Step, counted, steps
 from undiffuse.diffusion.grid import Grid
-from undiffuse.diffusion.guidance import Others, stacked
+from undiffuse.diffusion.handover import handed_over, handover_time
 from undiffuse.diffusion.known import blended, keep_known, repaint
 from undiffuse.diffusion.level import Level
+from undiffuse.diffusion.schedule import DiscreteSchedule
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.given import check_readable, fit, given_by, readings_of, window_of
+from undiffuse.generation.hires import LARGEST, Hires, enlarge
+from undiffuse.generation.refining import check_refinable
 from undiffuse.generation.request import Request
-from undiffuse.generation.scripts import Embed, check_script, directed, scripts_of
+from undiffuse.generation.scripts import check_script
 from undiffuse.generation.seed_profiles import NATIVE
-from undiffuse.generation.seeds.levels import check_path, grid_as
+from undiffuse.generation.seeds.levels import check_path, grid_as, whole_grid
 from undiffuse.generation.seeds.numbers import Given, numbers_of
+from undiffuse.generation.steering import steered
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
+SECOND = 10**6  # added to every step of a second pass: its noise is not that of the first one
 
-def settle(request: Request, model: LatentDiffusion) -> Request:
+
+def settle(request: Request, model: LatentDiffusion, refiner: LatentDiffusion | None = None) -> Request:
     """The request with its size and its way of filling masks filled in, checked against what the model can do.
 
     Raises:
-        SpecError: when the model has not learned what is asked for, or cannot draw in that size.
+        SpecError: when the model has not learned what is asked for, or cannot draw in that size, or a refiner is missing.
         DataError: when a map, a box or another context is of no use to the model.
     """
+    readers = [model] if request.refine_at is None or refiner is None else [model, refiner]
+    read = {field for reader in readers for field in reader.conditioner.fields}
     for name, value, field in _said(request):
-        if value and field not in model.conditioner.fields:
+        if value and field not in read:
             given = f"this model cannot read {name}" + (f" {value!r}" if isinstance(value, str) else "")
             raise SpecError(explain(given, _readable(model), f"leave {name} out"))
     width, height = _size(request, model)
-    unit = model.codec.factor * model.spec.denoiser.factor  # the U-Net halves the latent further
+    unit = _unit(model)
     if width % unit or height % unit:
         own = f"the model's own size is {model.spec.size}"
         raise SpecError(explain(f"a picture of {width}x{height}", f"both sides must be multiples of {unit}", own))
@@ -60,6 +66,10 @@ def settle(request: Request, model: LatentDiffusion) -> Request:
             allowed = "that is followed as it is, guidance is not about it"
             raise SpecError(explain(f"scales names {kind!r}", allowed, "leave it out"))
     settled = request.replace(width=width, height=height, fill=_fill(request, model))
+    _check_second(settled, model)
+    if settled.refine_at is not None:
+        last = settled if settled.hires is None else _second(settled, model)
+        check_refinable(settled, _size(last, model), refiner)
     check_readable(settled, model)
     check_script(settled, model)
     check_path(settled, model.schedule)
@@ -90,6 +100,21 @@ def _fill(request: Request, model: LatentDiffusion) -> str | None:
     return request.fill or ("learned" if learned else "known")
 
 
+def _check_second(request: Request, model: LatentDiffusion) -> None:
+    """Refuse a second pass that is larger than any picture, or finer than the model's schedule."""
+    if request.hires is None:
+        return
+    larger = _second(request, model)
+    width, height = _size(larger, model)
+    if max(width, height) > LARGEST:
+        raise SpecError(explain(f"a second pass of {width}x{height}", f"sides go up to {LARGEST}", "lower hires.scale"))
+    whole = request.hires.whole(larger.steps)
+    if isinstance(model.schedule, DiscreteSchedule) and whole > model.schedule.t_max + 1:
+        given = f"hires with {larger.steps} steps at a strength of {request.hires.strength:g}"
+        allowed = f"that is a part of {whole} steps, and this model has {int(model.schedule.t_max) + 1}"
+        raise SpecError(explain(given, allowed, "ask for fewer, or more strength"))
+
+
 def unread(request: Request, model: LatentDiffusion) -> list[str]:
     """The prompts of a request that are so long that the model does not read their end."""
     texts = [text for text in (request.prompt, request.negative) if text]
@@ -97,8 +122,16 @@ def unread(request: Request, model: LatentDiffusion) -> list[str]:
 
 
 def grid_of(request: Request, model: LatentDiffusion) -> Grid:
-    """The levels that a request visits; when it starts from a picture only the last `strength` of them."""
+    """The levels that a request visits; when it starts from a picture only the last `strength` of them.
+
+    Of a request with two passes those of the first one.
+    """
     return grid_as(request, model.schedule)
+
+
+def steps_of(request: Request, model: LatentDiffusion) -> int:
+    """How many steps a picture of this request takes, those of a second pass too."""
+    return len(grid_of(request, model)) + (0 if request.hires is None else len(_second_grid(request, model)))
 
 
 class Plan(NamedTuple):
@@ -110,39 +143,109 @@ class Plan(NamedTuple):
 
 
 @torch.no_grad()
-def sample(pictures: Sequence[Request], model: LatentDiffusion) -> Generator[Step, None, None]:
+def sample(
+    pictures: Sequence[Request], model: LatentDiffusion, refiner: LatentDiffusion | None = None
+) -> Generator[Step, None, None]:
     """The steps of pictures that are drawn together as `plan` says; the last one holds the finished latents (B, C, h, w)."""
-    yield from steps(*plan(pictures, model))
+    yield from steps(*plan(pictures, model, refiner))
 
 
 @torch.no_grad()
-def plan(pictures: Sequence[Request], model: LatentDiffusion) -> Plan:
+def plan(pictures: Sequence[Request], model: LatentDiffusion, refiner: LatentDiffusion | None = None) -> Plan:
     """The plan of pictures that are drawn together; whoever drives its solver has their finished latents (B, C, h, w).
 
     Args:
         pictures: settled requests of one picture each, alike in everything but words, seeds, start and contexts.
         model: where its weights are is where the work is done.
+        refiner: answers from `refine_at` on, of two passes in the second.
     """
+    grid = grid_of(pictures[0], model)
+    noise = _Noise(pictures, model)
+    start = _start(pictures, model, grid, noise)
+    if pictures[0].hires is None:
+        return _pass(pictures, model, refiner, grid, noise, start)
+    return _go_on(_pass(pictures, model, None, grid, noise, start), pictures, model, refiner)
+
+
+def _go_on(first: Plan, pictures: Sequence[Request], model: LatentDiffusion, refiner: LatentDiffusion | None) -> Plan:
+    """The first pass and the second one as one plan: a solver that enlarges on the way, a denoiser that knows where it is."""
+    request, larger = pictures[0], [_second(picture, model) for picture in pictures]
+    hires = request.hires
+    assert hires is not None
+    grid, total = _second_grid(request, model), steps_of(request, model)
+    under_way = [first]  # the pass that is, last
+
+    @torch.no_grad()
+    def both() -> Solver:
+        z = yield from counted(first.solver, 0, total)
+        z = enlarge(z, _size(larger[0], model), hires.upscaler, model.codec)
+        noise = _Noise([_finer(picture, hires) for picture in larger], model, SECOND if request.seeds == NATIVE else 0)
+        x = grid[0].alpha * z + grid[0].sigma * noise(START)
+        under_way.append(_pass(larger, model, refiner, grid, noise, x, before=request.steps))
+        return (yield from counted(under_way[-1].solver, total - len(grid), total))
+
+    def denoise(x: Tensor, level: Level, cond: Conditioning) -> Tensor:
+        return under_way[-1].denoise(x, level, under_way[-1].cond)
+
+    return Plan(both(), denoise, first.cond)
+
+
+def _pass(
+    pictures: Sequence[Request],
+    model: LatentDiffusion,
+    refiner: LatentDiffusion | None,
+    grid: Grid,
+    noise: _Noise,
+    x: Tensor,
+    before: int = 0,
+) -> Plan:
+    """The plan of one pass from x (B, C, h, w) at the grid's first level; a second one has steps of the first `before` it."""
     first = pictures[0]
     entry, _ = find_solver(first.solver)
-    grid = grid_of(first, model)
-    noise = _Noise(pictures, model)
     rows = [readings_of(picture, model, own.latent("around")) for picture, own in zip(pictures, noise.streams, strict=True)]
     cursor = Cursor()
-    denoise, cond = _steered(pictures, model, rows, cursor)
-    start = _start(pictures, model, grid, noise)
+    denoise, cond = steered(pictures, model, rows, _latent_size(first, model), cursor, before)
+    if refiner is not None and first.refine_at is not None:
+        read = [readings_of(picture, refiner) for picture in pictures]
+        rest = steered(pictures, refiner, read, _latent_size(first, model), cursor, before)
+        denoise = handed_over(denoise, *rest, handover_time(model.schedule, first.refine_at))
     options = ({"eta": first.eta} if entry.takes_eta else {}) | entry.settings(first.solver_options)
     if first.mask is None or first.fill == "learned":
-        solver = entry.function(start, grid, noise, **options)
+        solver = entry.function(x, grid, noise, **options)
     else:
         known, hidden = _known(pictures, model, noise)
         if first.fill == "repaint":
-            solver = repaint(start, grid, noise, known, hidden)
+            solver = repaint(x, grid, noise, known, hidden)
         else:
-            denoise, solver = keep_known(denoise, known, hidden), entry.function(start, grid, noise, **options)
+            denoise, solver = keep_known(denoise, known, hidden), entry.function(x, grid, noise, **options)
             if noise.streams[0].blends:
                 denoise = blended(denoise, known, hidden, noise(START), None if noise.streams[0].begun else grid[0])
     return Plan(cursor.follow(solver), denoise, cond)
+
+
+def _second(request: Request, model: LatentDiffusion) -> Request:
+    """What the second pass draws, as a request of its own."""
+    assert request.hires is not None
+    width, height = request.hires.size(_size(request, model), _unit(model))
+    told = {"width": width, "height": height, "steps": request.hires.steps or request.steps}
+    return request.model_copy(update={**told, "image": None, "hires": None})
+
+
+def _finer(request: Request, hires: Hires) -> Request:
+    """A second pass with the steps of the whole grid of which it takes the last `strength`, as in A1111."""
+    return request.model_copy(update={"steps": hires.whole(request.steps)})
+
+
+def _second_grid(request: Request, model: LatentDiffusion) -> Grid:
+    """The levels that the second pass of a request visits."""
+    assert request.hires is not None
+    larger = _second(request, model)
+    return whole_grid(_finer(larger, request.hires), model.schedule).last(larger.steps)
+
+
+def _unit(model: LatentDiffusion) -> int:
+    """What sides of pictures are multiples of: the autoencoder shrinks them, and the U-Net halves latents further."""
+    return model.codec.factor * model.spec.denoiser.factor
 
 
 @torch.no_grad()
@@ -152,15 +255,19 @@ def decode(z: Tensor, model: LatentDiffusion) -> list[Image.Image]:
 
 
 class _Noise:
-    """Noise (B, C, h, w) of a step. Every picture has the stream of its own seed, whatever batch it is in."""
+    """Noise (B, C, h, w) of a step. Every picture has the stream of its own seed, whatever batch it is in.
 
-    def __init__(self, pictures: Sequence[Request], model: LatentDiffusion) -> None:
+    Steps of ours are counted from `first` in the streams.
+    """
+
+    def __init__(self, pictures: Sequence[Request], model: LatentDiffusion, first: int = 0) -> None:
         shape = (model.codec.channels, *_latent_size(pictures[0], model))
         self.streams = [numbers_of(picture, shape) for picture in pictures]
         self.device = model.device
+        self.first = first
 
     def __call__(self, step: int) -> Tensor:
-        return torch.cat([stream(step) for stream in self.streams]).to(self.device)
+        return torch.cat([stream(self.first + step) for stream in self.streams]).to(self.device)
 
     def path(self, grid: Grid) -> Path:
         """Brownian noise for a run over this grid: of each picture its own."""
@@ -211,57 +318,6 @@ def _known(pictures: Sequence[Request], model: LatentDiffusion, noise: _Noise) -
     return _encoded(pictures, model, noise), hidden.to(model.device)
 
 
-def _steered(
-    pictures: Sequence[Request], model: LatentDiffusion, rows: Sequence[Fields], cursor: Cursor
-) -> tuple[Denoise, Conditioning]:
-    """The guided denoiser and what steers it; where prompts change on the way it says what they have at the cursor."""
-
-    def embed(told: Sequence[Fields]) -> Conditioning:
-        return model.conditioner(told, _latent_size(pictures[0], model))
-
-    guide = partial(_guided, pictures[0], model)
-    scripts = scripts_of(pictures, model)
-    if scripts is not None:
-        return directed(scripts, rows, guide, embed, cursor)
-    return guide(rows, [picture.negative for picture in pictures], embed), embed(rows)
-
-
-def _guided(
-    first: Request,
-    model: LatentDiffusion,
-    rows: Sequence[Fields],
-    negatives: Sequence[str],
-    embed: Embed,
-    others: Others | None = None,
-) -> Denoise:
-    """The model's denoiser, steered away from the negative prompts; as it is when guidance is 1 or nothing is read."""
-    guided = [part for part in model.conditioner.parts if part.guided]
-    if not guided or (first.guidance == 1 and not first.scales and others is None):
-        return model.denoiser
-    stages = []
-    silent = list(guided)
-    for parts, scale in _stages(first, model, rows):
-        without = [model.conditioner.without(row, silent) for row in rows]
-        if any("caption" in part.readings for part in silent):
-            without = [{**row, "caption": negative} for row, negative in zip(without, negatives, strict=True)]
-        stages.append((embed(without), scale))
-        silent = [part for part in silent if part not in parts]
-    return stacked(model.denoiser, stages, first.guidance_rescale, first.guidance_interval, others)
-
-
-def _stages(request: Request, model: LatentDiffusion, rows: Sequence[Fields]) -> list[tuple[list[ConditionerPart], float]]:
-    """Guided parts that speak up together, and how strongly: those with a scale of their own one by one, then the rest.
-
-    A scale for something that no row says costs no stage: it would add nothing.
-    """
-    said = {name for row in rows for name in row}
-    named = [(spec.kind, part) for spec, part in zip(model.spec.conditioners, model.conditioner.parts, strict=True)]
-    scaled = {kind for kind, part in named if kind in request.scales and said.intersection(part.readings)}
-    alone = [([part], request.scales[kind]) for kind, part in named if part.guided and kind in scaled]
-    rest = [part for kind, part in named if part.guided and kind not in scaled]
-    return [*alone, (rest, request.guidance)] if rest else alone
-
-
 def _latent_size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
     """Height and width of the latent."""
     width, height = _size(request, model)
@@ -273,7 +329,7 @@ def _size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
     width = height = model.spec.size
     scale = next((part.scale for part in model.conditioner.parts if isinstance(part, SmallConditioner)), None)
     if request.small is not None and scale is not None:
-        unit = model.codec.factor * model.spec.denoiser.factor
+        unit = _unit(model)
         width, height = (max(unit, round(side * scale / unit) * unit) for side in request.small.size)
     return request.width or width, request.height or height
 

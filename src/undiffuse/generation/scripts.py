@@ -44,21 +44,17 @@ class Script:
     negative: Schedule
 
     @classmethod
-    def of(cls, request: Request) -> Script:
-        """What a request says in A1111's grammar."""
+    def of(cls, request: Request, before: int = 0) -> Script:
+        """What a request says in A1111's grammar, in a second pass with the steps of the first one `before` it."""
         parts = compose(request.prompt)
-        prompts = tuple(_spoken(part.text, request.steps, whole=len(parts) == 1) for part in parts)
-        return cls(prompts, tuple(part.weight for part in parts), _spoken(request.negative, request.steps))
+        way = (request.steps, before)
+        prompts = tuple(_spoken(part.text, *way, whole=len(parts) == 1) for part in parts)
+        return cls(prompts, tuple(part.weight for part in parts), _spoken(request.negative, *way))
 
     @classmethod
     def plain(cls, request: Request) -> Script:
         """The prompts of a request as they stand."""
         return cls((((request.steps, request.prompt),),), (1.0,), ((request.steps, request.negative),))
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether there is one prompt and nothing changes."""
-        return len(self.prompts) == len(self.prompts[0]) == len(self.negative) == 1
 
     def at(self, index: int) -> Words:
         """What is said in a step, counted from 0."""
@@ -71,12 +67,13 @@ Guide = Callable[[Sequence[Fields], Sequence[str], Embed, Others | None], Denois
 """A guided denoiser for pictures with these readings and negative prompts, and with what is to be shown beside."""
 
 
-def scripts_of(pictures: Sequence[Request], model: LatentDiffusion) -> list[Script] | None:
-    """A script for each picture; None when none of them needs any."""
+def scripts_of(pictures: Sequence[Request], model: LatentDiffusion, before: int = 0) -> list[Script] | None:
+    """A script for each picture; None when none of them needs any. A second pass has the steps of the first one `before` it."""
     if not any(isinstance(part, CLIPConditioner) for part in model.conditioner.parts):
         return None
-    scripts = [Script.of(one) if one.context.get("grammar", A1111) == A1111 else Script.plain(one) for one in pictures]
-    return None if all(script.is_plain for script in scripts) else scripts
+    a1111 = [one.context.get("grammar", A1111) == A1111 for one in pictures]
+    scripts = [Script.of(one, before) if told else Script.plain(one) for one, told in zip(pictures, a1111, strict=True)]
+    return None if scripts == [Script.plain(one) for one in pictures] else scripts
 
 
 def check_script(request: Request, model: LatentDiffusion) -> None:
@@ -140,7 +137,7 @@ def directed(
     return denoise, now()[1]
 
 
-def _spoken(prompt: str, steps: int, whole: bool = True) -> Schedule:
+def _spoken(prompt: str, steps: int, before: int, whole: bool = True) -> Schedule:
     """The texts of a prompt; only one that is said from beginning to end may be silence."""
-    texts = schedule(prompt, steps)
-    return texts if whole and len(texts) == 1 else tuple((last, text or BLANK) for last, text in texts)
+    texts = schedule(prompt, steps, before)
+    return texts if whole and texts == ((steps, prompt),) else tuple((last, text or BLANK) for last, text in texts)

@@ -29,7 +29,7 @@ class Desk:
         self.jobs = jobs
         self.models = models
         self.limits = limits or Limits()
-        self.engine = Engine(models.generator, batch)
+        self.engine = Engine(models.generator, batch, self.limits.check)
         models.asked, models.drawing = self.engine.asked, self.engine.drawing
         self.live: dict[str, Live] = {}
         self.taken = {"done": 0, "failed": 0, "cancelled": 0, "refused": 0}

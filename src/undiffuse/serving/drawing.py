@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from undiffuse.generation.request import Request
-from undiffuse.generation.sample import grid_of, plan
+from undiffuse.generation.sample import plan, steps_of
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.serving.asking import Asked, AskingDenoiser, Question, asking
 
@@ -37,7 +37,7 @@ class Drawing:
     def __init__(self, request: Request, model: LatentDiffusion) -> None:
         self.request = request
         self.alone = not shares(request)
-        self.steps = len(grid_of(request, model))
+        self.steps = steps_of(request, model)
         self.done = 0
         self.x0: Tensor | None = None
         self.latent: Tensor | None = None

@@ -85,18 +85,20 @@ class Engine:
     Args:
         models: finds the generator of a model by name.
         batch: how many pictures share a call of the network, at most.
+        check: refuses requests, which it gets with everything filled in.
 
     Raises:
         UsageError: when `batch` is below 1.
     """
 
-    def __init__(self, models: Models, batch: int = 8) -> None:
+    def __init__(self, models: Models, batch: int = 8, check: Callable[[Request], None] = lambda request: None) -> None:
         if batch < 1:
             raise UsageError(explain(f"batch = {batch}", "1 or more pictures at once are possible"))
         self.batch = batch
         self.calls = 0  # of the network
         self.rows = 0  # pictures in them
         self._models = models
+        self._check = check
         self._works: list[Work] = []
         self._turns = count()
         self._changed = threading.Condition()
@@ -187,6 +189,7 @@ class Engine:
                 draw = self._models(work.model)
                 if draw is not None:
                     request = settle(work.request, draw.model)
+                    self._check(request)
                     work.waiting.extend((k, one) for k, one in enumerate(request.each()) if k not in work.skip)
                     work.draw = draw
                     work.listener.started(request)

@@ -28,7 +28,7 @@ class Limits(Spec):
     |--------------|------------------------------------------------------------|
     | `queue`      | jobs that are not finished, of everybody together          |
     | `count`      | pictures of a job                                          |
-    | `steps`      | steps of a picture                                         |
+    | `steps`      | steps of a picture, those of a second pass too             |
     | `side`       | width and height of a picture to be drawn, in pixels       |
     | `body`       | bytes of a request, uploads included                       |
     | `pixels`     | pixels of an uploaded picture, before anything is decoded  |
@@ -49,13 +49,14 @@ class Limits(Spec):
         Raises:
             SpecError: naming the first limit.
         """
-        asked = {"count": request.count, "steps": request.steps}
+        hires = request.hires
+        asked = {"count": request.count, "steps": request.steps + (0 if hires is None else hires.steps or request.steps)}
         beyond = next((name for name, value in asked.items() if value > getattr(self, name)), None)
         if beyond is not None:
             raise SpecError(explain(f"{beyond} = {asked[beyond]}", f"this server allows up to {getattr(self, beyond)}"))
-        side = max(request.width or 0, request.height or 0)
+        side = max(request.width or 0, request.height or 0) * (1 if hires is None else hires.scale)
         if side > self.side:
-            raise SpecError(explain(f"a side of {side} pixels", f"this server allows up to {self.side}"))
+            raise SpecError(explain(f"a side of {side:g} pixels", f"this server allows up to {self.side}"))
 
     def read_picture(self, data: bytes) -> Image.Image:
         """The picture in these bytes, its size looked at before it is decoded.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from undiffuse.core.random import PictureNoise, normal
+from undiffuse.core.random import START, PictureNoise, normal
 from undiffuse.explain.recorder import Recorder, cross_attentions, reduced
 from undiffuse.explain.recording import record
 from undiffuse.explain.trace import Trace
@@ -16,7 +16,7 @@ from undiffuse.generation.generator import Generator
 from undiffuse.generation.given import readings_of
 from undiffuse.generation.output import Origin
 from undiffuse.generation.request import Request
-from undiffuse.generation.sample import START, settle
+from undiffuse.generation.sample import settle
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 PHOTO = Image.linear_gradient("L").resize((16, 16)).convert("RGB")

@@ -13,15 +13,16 @@ from torch import Tensor
 from undiffuse.conditioners.clip import CLIPConditioner, CLIPEncoderSpec, CLIPSpec
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError
-from undiffuse.core.random import PictureNoise, normal
+from undiffuse.core.random import START, PictureNoise, normal
 from undiffuse.diffusion.drive import steps
 from undiffuse.diffusion.grid import Grid
 from undiffuse.diffusion.guidance import classifier_free
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.solvers.euler import euler
 from undiffuse.generation.generator import Generator
+from undiffuse.generation.hires import Hires
 from undiffuse.generation.request import Request
-from undiffuse.generation.sample import START, grid_of, sample, settle
+from undiffuse.generation.sample import grid_of, sample, settle
 from undiffuse.generation.scripts import BLANK, Script, Words, scripts_of
 from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
@@ -180,6 +181,24 @@ def test_steps_count_from_where_a_picture_is_taken_up(model: LatentDiffusion, mo
     spy.calls.clear()
     latent(model, FOX.replace(prompt="a [fox:river:3]", image=photo, mask=mask, fill="known"))
     assert [call[1] for call in spy.calls] == ["a fox"] * 4 + ["a river"] * 2
+
+
+def test_a_change_before_the_first_step_is_made(model: LatentDiffusion) -> None:
+    torch.testing.assert_close(latent(model, FOX.replace(prompt="a [river:fox:0]")), latent(model, FOX), **NEAR)
+
+
+def test_a_second_pass_goes_on_with_the_words(model: LatentDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(model, monkeypatch)
+    twice = FOX.replace(steps=3, hires=Hires(scale=2, steps=4))
+
+    def told(prompt: str) -> list[str]:
+        spy.calls.clear()
+        latent(model, twice.replace(prompt=prompt))
+        return [call[1] for call in spy.calls]
+
+    assert told("a [fox:river:0.5]") == ["a fox"] * 2 + ["a river"] * 5
+    assert told("a [fox:river:1.5]") == ["a fox"] * 6 + ["a river"]
+    assert told("a [fox:river:4]") == ["a fox"] * 5 + ["a river"] * 2
 
 
 def test_a_script_is_read_from_both_prompts() -> None:

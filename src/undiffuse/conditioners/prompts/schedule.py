@@ -3,8 +3,9 @@
 [a:b:0.5]  a, then b after half of the steps     [b:0.5]  nothing, then b     [a::0.5]  a, then nothing
 [a:b:10]   the same after step 10                [a|b|c]  one after the other, step by step
 
-A number with a point is a share of all steps, one without is a step. Brackets may stand in brackets. What is none of
-these stays as it is, for `grammar` to read; so does a whole prompt with a stray `|` or a backslash before nothing.
+A number with a point is a share of all steps, one without is a step. In a second pass both count on: 1.5 is half of its
+way, and step 25 is its fifth where the first one had 20. Brackets may stand in brackets. What is none of these stays as it
+is, for `grammar` to read; so does a whole prompt with a stray `|` or a backslash before nothing.
 """
 
 from __future__ import annotations
@@ -39,8 +40,11 @@ class _Group:
         return [self.bracket, *self.parts[0], *(text for part in rest for text in part)]
 
 
-def schedule(prompt: str, steps: int) -> Schedule:
-    """The texts of a prompt, the last one until `steps`; one alone when nothing in it changes."""
+def schedule(prompt: str, steps: int, before: int = 0) -> Schedule:
+    """The texts of a prompt, the last one until `steps`; one alone when nothing in it changes.
+
+    A second pass has the steps of the first one `before` it.
+    """
     ends = {steps}
     whole: list[Text] = []
     opened: list[_Group] = []
@@ -61,7 +65,7 @@ def schedule(prompt: str, steps: int) -> Schedule:
         if mark in CLOSING:
             opened.append(_Group(mark))
         elif mark in CLOSING.values():
-            texts = _closed(opened.pop(), mark, steps, ends) if opened and _closable(opened[-1], mark) else None
+            texts = _closed(opened.pop(), mark, (steps, before), ends) if opened and _closable(opened[-1], mark) else None
             if texts is None:
                 give_up()
             (opened[-1].parts[-1] if opened else whole).extend(texts or [mark])
@@ -95,8 +99,9 @@ def _closable(group: _Group, bracket: str) -> bool:
     return set(group.marks) <= {"|"} or (group.marks in (":", "::") and _when(group) is not None)
 
 
-def _closed(group: _Group, bracket: str, steps: int, ends: set[int]) -> list[Text]:
+def _closed(group: _Group, bracket: str, way: tuple[int, int], ends: set[int]) -> list[Text]:
     """What a group that ends in this bracket comes to. Adds the last steps before its changes to `ends`."""
+    steps, taken = way
     if bracket == ")" or not group.marks:
         return [*group.flat(), bracket]  # stress, which `grammar` reads
     if "|" in group.marks:
@@ -104,7 +109,7 @@ def _closed(group: _Group, bracket: str, steps: int, ends: set[int]) -> list[Tex
         ends.update(range(1, steps + 1))
         return [tuple(_at(choices[step % len(choices)], step) for step in range(steps))]
     before, after = (_joined(part, steps) for part in ([], *group.parts[:-1])[-2:])
-    last = _last_step(_when(group) or "", steps)
+    last = _last_step(_when(group) or "", steps, taken)
     ends.update({last} if last > 0 else ())
     return [tuple(_at(before if step < last else after, step) for step in range(steps))]
 
@@ -116,9 +121,9 @@ def _when(group: _Group) -> str | None:
     return found[1] if found and all(isinstance(text, str) for text in told) else None
 
 
-def _last_step(number: str, steps: int) -> int:
+def _last_step(number: str, steps: int, taken: int) -> int:
     """The last step before a change, counted from 1, at most `steps`; not above 0 when it comes before the first."""
-    value = float(number) * (steps if "." in number else 1)
+    value = (float(number) - bool(taken)) * steps if "." in number else float(number) - taken
     return steps if value >= steps else math.trunc(max(value, 0))
 
 

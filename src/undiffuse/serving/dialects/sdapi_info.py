@@ -12,6 +12,7 @@ from undiffuse.core.version import VERSION
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.metadata import SCHEDULE_TYPES
 from undiffuse.generation.output import A1111_CHUNK
+from undiffuse.generation.request import Request
 from undiffuse.serving.jobs import Picture
 from undiffuse.serving.live import Live
 from undiffuse.serving.models import Models
@@ -49,7 +50,7 @@ def info_of(live: Live, pictures: list[Picture], files: list[bytes], models: Mod
         "sd_vae_hash": None,
         "seed_resize_from_w": 0,
         "seed_resize_from_h": 0,
-        "denoising_strength": request.strength if request.image is not None else None,
+        "denoising_strength": _strength(request),
         "extra_generation_params": {"Schedule type": SCHEDULE_TYPES[request.spacing or entry.spacing]},
         "index_of_first_image": 0,
         "infotexts": [text_of(data) for data in files],
@@ -59,6 +60,13 @@ def info_of(live: Live, pictures: list[Picture], files: list[bytes], models: Mod
         "is_using_inpainting_conditioning": request.fill == "learned",
         "version": f"undiffuse {VERSION}",
     }
+
+
+def _strength(request: Request) -> float | None:
+    """How far a picture was left, that of a second pass where there was one."""
+    if request.hires is not None:
+        return request.hires.strength
+    return request.strength if request.image is not None else None
 
 
 def text_of(data: bytes) -> str:

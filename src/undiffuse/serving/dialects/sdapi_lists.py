@@ -9,7 +9,7 @@ import torch
 from fastapi import APIRouter
 
 from undiffuse.diffusion.solvers.table import ENTRIES
-from undiffuse.generation.metadata import SCHEDULE_TYPES
+from undiffuse.generation.metadata import SCHEDULE_TYPES, UPSCALERS
 from undiffuse.serving.desk import Desk
 from undiffuse.serving.models import Models, Shelved
 
@@ -20,7 +20,6 @@ EMPTY = (
     "face-restorers",
     "realesrgan-models",
     "prompt-styles",
-    "latent-upscale-modes",
     "script-info",
     "extensions",
 )
@@ -49,6 +48,11 @@ def router(desk: Desk) -> APIRouter:
         rest = {"aliases": None, "default_rho": -1.0, "need_inner_model": False}
         own = [{"name": "automatic", "label": "Automatic", **rest}]
         return own + [{"name": name, "label": label, **rest} for label, name in _by_label().items()]
+
+    @api.get("/latent-upscale-modes")
+    def latent_upscale_modes() -> list[dict[str, str]]:
+        """What enlarges latents before a second pass."""
+        return [{"name": UPSCALERS["latent"]}]
 
     @api.get("/embeddings")
     def embeddings() -> dict[str, Any]:

@@ -6,6 +6,7 @@ Parameters whose effect cannot be had here are refused when they are set to anyt
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import HTTPException
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.diffusion.solvers.table import SolverEntry, find_solver
 from undiffuse.generation.fields import Mask
-from undiffuse.generation.metadata import ALSO_READ, SCHEDULE_TYPES
+from undiffuse.generation.metadata import ALSO_READ, SCHEDULE_TYPES, UPSCALERS
 from undiffuse.generation.request import Request
 from undiffuse.serving.limits import Limits
 
@@ -25,7 +26,6 @@ STRETCH, CROP = 0, 1  # resize modes
 UNHAD = {
     "restore_faces": "faces are not restored",
     "tiling": "pictures that tile are not drawn",
-    "enable_hr": "there is no second pass",
     "subseed_strength": "there are no variation seeds",
     "seed_resize_from_w": "noise is not resized",
     "seed_resize_from_h": "noise is not resized",
@@ -34,9 +34,20 @@ UNHAD = {
     "refiner_checkpoint": "there are no refiners",
     "s_min_uncond": "guidance is never skipped by a threshold of noise",
     "infotext": "parameters are read from the body alone",
-    "firstpass_image": "there is no second pass",
+    "firstpass_image": "a first pass is drawn",
 }
 """What is refused when it says anything, and why. A1111's defaults, and what its clients always send, say nothing."""
+UNHAD_IN_HIRES = {
+    "hr_resize_x": "the second pass is told by hr_scale",
+    "hr_resize_y": "the second pass is told by hr_scale",
+    "hr_checkpoint_name": "both passes are drawn by one model",
+    "hr_sampler_name": "both passes have one sampler",
+    "hr_scheduler": "both passes have one scheduler",
+    "hr_prompt": "both passes have one prompt",
+    "hr_negative_prompt": "both passes have one negative prompt",
+}
+"""The same of a second pass, where one is asked for."""
+NOTHING = (None, False, 0, -1, "", [], "None", "Use same checkpoint", "Use same sampler", "Use same scheduler")
 
 
 class Asked(BaseModel):
@@ -62,6 +73,10 @@ class Asked(BaseModel):
     s_tmin: float | None = None
     s_noise: float | None = None
     denoising_strength: float | None = None
+    enable_hr: bool | None = False
+    hr_scale: float = 2.0
+    hr_second_pass_steps: Annotated[int, Field(ge=0)] | None = 0
+    hr_upscaler: str | None = None
     override_settings: dict[str, Any] | None = None
     alwayson_scripts: dict[str, Any] | None = None
     send_images: bool = True
@@ -96,17 +111,28 @@ class Asked(BaseModel):
             "width": self.width or None,
             "height": self.height or None,
         }
-        return Request(**{**fields, **self.pictures(limits)})
+        return Request(**{**fields, **self.start(limits)})
 
-    def pictures(self, limits: Limits) -> dict[str, Any]:
-        """The fields of the request that pictures of the client decide; none here."""
-        return {}
+    def start(self, limits: Limits) -> dict[str, Any]:
+        """The fields of the request that say what a picture starts from, and what starts from it: a second pass.
+
+        Raises:
+            SpecError: when something about the second pass cannot be had.
+            HTTPException: 404 for an unknown upscaler, as A1111 answers.
+        """
+        if not self.enable_hr:
+            return {}
+        self._refuse_said(UNHAD_IN_HIRES)
+        upscalers = {label: name for name, label in UPSCALERS.items()}
+        label = self.hr_upscaler or UPSCALERS["latent"]
+        if label not in upscalers:
+            raise HTTPException(404, f"Upscaler not found: {label!r}; a second pass has: {', '.join(upscalers)}.")
+        strength = 0.75 if self.denoising_strength is None else self.denoising_strength
+        steps = self.hr_second_pass_steps or None
+        return {"hires": {"scale": self.hr_scale, "strength": strength, "steps": steps, "upscaler": upscalers[label]}}
 
     def _refuse(self) -> None:
-        said = self.model_extra or {}
-        for name, why in UNHAD.items():
-            if said.get(name) not in (None, False, 0, -1, "", [], "None"):
-                raise SpecError(explain(f"{name} = {said[name]!r}", why, "leave it out"))
+        self._refuse_said(UNHAD)
         for name, told in (self.alwayson_scripts or {}).items():
             args = told.get("args") if isinstance(told, dict) else told
             if args and args[0] is not False and not (isinstance(args[0], dict) and args[0].get("enabled") is False):
@@ -115,6 +141,12 @@ class Asked(BaseModel):
             raise SpecError(explain("CLIP_stop_at_last_layers", "text encoders are read as their models were trained"))
         if re.search(r"<(lora|lyco|hypernet):", self.prompt):
             raise SpecError(explain("the prompt names an extra network", "models are served as they are", "leave it out"))
+
+    def _refuse_said(self, unhad: Mapping[str, str]) -> None:
+        said = self.model_extra or {}
+        for name, why in unhad.items():
+            if said.get(name) not in NOTHING:
+                raise SpecError(explain(f"{name} = {said[name]!r}", why, "leave it out"))
 
     def _solver(self) -> tuple[SolverEntry, str | None]:
         try:
@@ -150,13 +182,15 @@ class AskedWithPicture(Asked):
     inpaint_full_res: bool | None = True
     resize_mode: int | None = STRETCH
 
-    def pictures(self, limits: Limits) -> dict[str, Any]:
+    def start(self, limits: Limits) -> dict[str, Any]:
         """The picture to start from, its mask, and how far to leave it.
 
         Raises:
             HTTPException: 404 without a picture, as A1111 answers.
             DataError, SpecError: when a picture cannot be read, or is to be fitted in a way that we lack.
         """
+        if self.enable_hr:
+            raise SpecError(explain("enable_hr in img2img", "a second pass follows words", "leave it out"))
         if not self.init_images:
             raise HTTPException(404, "Init image not found")
         if len(self.init_images) > 1:

@@ -77,6 +77,23 @@ def test_numbers_nesting_and_what_is_left_alone(prompt: str, steps: int, expecte
     assert schedule(prompt, steps) == tuple(expected)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("[a:b:0.5]", [(10, "b")]),  # it changed in the first pass
+        ("[a:b:1.5]", [(5, "a"), (10, "b")]),
+        ("[a:b:2.0]", [(10, "a")]),
+        ("[a:b:20]", [(10, "b")]),
+        ("[a:b:23]", [(3, "a"), (10, "b")]),
+        ("[a::23]", [(3, "a"), (10, "")]),
+        ("a fox", [(10, "a fox")]),
+    ],
+)
+def test_a_second_pass_counts_on(prompt: str, expected: list[tuple[int, str]]) -> None:
+    """A1111 1.6: 10 steps after 20."""
+    assert schedule(prompt, 10, before=20) == tuple(expected)
+
+
 @given(ANY, st.integers(1, 30))
 def test_entries_rise_and_end_at_the_last_step(prompt: str, steps: int) -> None:
     ends = [end for end, _ in schedule(prompt, steps)]
