@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from undiffuse.core.random import normal
-from undiffuse.networks import blocks, strips
+from undiffuse.networks import attend, blocks, strips
+from undiffuse.networks.autoencoder import Autoencoder
 from undiffuse.networks.blocks import ResidualBlock, Upsample, phase_kernels
 
 
@@ -45,6 +46,43 @@ def test_doubling_in_phases(height: int, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(strips, "STRIP", 1)
     with torch.no_grad():
         assert relative_error(layer(x), wanted) <= 1e-6
+
+
+@pytest.mark.parametrize("side", [6, 13])
+def test_a_whole_autoencoder_in_strips(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = filled(Autoencoder(latent_channels=4, widths=(8, 16), blocks=1))
+    x = normal((1, 3, 2 * side, 2 * side), "large maps", "picture")
+    with torch.enable_grad():
+        mean, logvar = net.encode(x)
+        wanted = net.decode(mean)
+    monkeypatch.setattr(strips, "LARGE", 1)
+    monkeypatch.setattr(strips, "STRIP", 1)
+    monkeypatch.setattr(blocks, "FOLDED_FROM", 1)
+    with torch.no_grad():
+        found = net.encode(x)
+        assert relative_error(found[0], mean) <= 1e-5 and relative_error(found[1], logvar) <= 1e-5
+        assert relative_error(net.decode(mean), wanted) <= 1e-5
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40, 8), (1, 70, 16)])
+def test_attention_some_rows_at_a_time(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attend, "ROWS", 16)
+    query, key, value = (normal(shape, "rows", name) for name in ("q", "k", "v"))
+    key, value = (torch.cat([one, one.flip(-1)], dim=-2) for one in (key, value))
+    wanted = F.scaled_dot_product_attention(query, key, value)
+
+    assert relative_error(attend.in_rows(query, key, value), wanted) <= 1e-6
+
+
+def test_attention_in_half_precision_is_about_as_exact_as_the_kernel() -> None:
+    query, key, value = (normal((1, 2, 1100, 40), "half", name) for name in ("q", "k", "v"))
+    wanted = F.scaled_dot_product_attention(query, key, value)
+    halves = [one.bfloat16() for one in (query, key, value)]
+    with torch.no_grad():
+        found, kernel = attend.attend(*halves), F.scaled_dot_product_attention(*halves)
+
+    assert found.dtype == torch.bfloat16 and not torch.equal(found, kernel)
+    assert float((found - wanted).norm()) <= 2 * float((kernel - wanted).norm())
 
 
 def test_kernels_of_the_phases_hold_what_the_whole_one_holds() -> None:

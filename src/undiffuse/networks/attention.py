@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from undiffuse.networks.attend import attend
 from undiffuse.networks.blocks import group_norm
 
 Probe = Callable[[Tensor], None]
@@ -37,7 +38,7 @@ class Attention(nn.Module):
         keep = None if mask is None else mask[:, None, None, :]  # (B, 1, 1, M)
         if self.probe is not None:
             self.probe(attention_weights(query, key, keep))
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=keep)
+        mixed = attend(query, key, value, keep)
         return self.to_out(mixed.transpose(1, 2).flatten(2))  # (B, N, C)
 
     def _split(self, x: Tensor) -> Tensor:

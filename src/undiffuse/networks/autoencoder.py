@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from undiffuse.networks.blocks import ResidualBlock, SpatialSelfAttention, Upsample, group_norm, silu
+from undiffuse.networks.blocks import ResidualBlock, SpatialSelfAttention, Upsample, group_norm, last_layers
 
 NORM_EPS = 1e-6
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         for level in self.levels:
             x = level(x)
         x = self.middle(x)  # (B, Wn, h, w)
-        return self.last(silu(self.norm(x)))  # (B, out, h, w)
+        return last_layers(x, self.norm, self.last)  # (B, out, h, w)
 
 
 class Decoder(nn.Module):
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
         x = self.middle(self.first(z))  # (B, Wn, h, w)
         for level in self.levels:
             x = level(x)
-        return self.last(silu(self.norm(x)))  # (B, out, H, W)
+        return last_layers(x, self.norm, self.last)  # (B, out, H, W)
 
 
 class Coder(nn.Module, ABC):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from undiffuse.networks.attend import attend
 from undiffuse.networks.strips import is_plain, normed_convolution, pays, strip_rows
 
 GROUPS = 32
@@ -22,6 +23,11 @@ def group_norm(width: int, eps: float, fewest: int = 1) -> nn.GroupNorm:
 def silu(x: Tensor) -> Tensor:
     """SiLU of a tensor that nobody else holds: in its own memory where no gradient is wanted."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def last_layers(x: Tensor, norm: nn.GroupNorm, convolution: nn.Conv2d) -> Tensor:
+    """convolution(silu(norm(x))), with which a net ends; in strips where that pays."""
+    return normed_convolution(x, norm, convolution) if pays(x, norm, convolution) else convolution(silu(norm(x)))
 
 
 class Upsample(nn.Module):
@@ -118,5 +124,5 @@ class SpatialSelfAttention(nn.Module):
         height, width = x.shape[-2:]
         h = self.norm(x)
         query, key, value = (f(h).flatten(2).transpose(1, 2) for f in (self.query, self.key, self.value))  # (B, HW, C)
-        mixed = F.scaled_dot_product_attention(query, key, value)  # (B, HW, C)
+        mixed = attend(query, key, value)  # (B, HW, C)
         return x + self.out(mixed.transpose(1, 2).unflatten(2, (height, width)))  # (B, C, H, W)

@@ -46,6 +46,15 @@ def working_dtype(net: nn.Module) -> torch.dtype:
     return resting.dtype if resting is not None else torch.float32 if weight is None else weight.dtype
 
 
+def work_in(net: nn.Module, dtype: torch.dtype) -> None:
+    """Have a net compute in another type, whether its weights are at rest or not."""
+    resting = [layer.__dict__[MARK] for layer in net.modules() if MARK in layer.__dict__]
+    for one in resting:
+        one.dtype = dtype
+    if not resting:
+        net.to(dtype=dtype)
+
+
 class _Resting:
     """The hooks of one layer: its own weights come before its call and go behind it, also when it fails."""
 

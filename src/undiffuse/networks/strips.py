@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.jit._trace import is_tracing
 
-LARGE = 2**24  # numbers in one map from which on it pays
-STRIP = 2**21  # numbers in a strip, about
+LARGE = 2**24  # numbers in one map from which on it pays: on a CPU in time too,
+LARGE_ELSEWHERE = 2**28  # on a GPU in memory alone
+STRIP = 2**21  # numbers in a strip, about,
+STRIP_ELSEWHERE = 2**25  # and where no cache is to hold it
 
 
 def is_plain(*layers: nn.Module) -> bool:
@@ -22,8 +24,8 @@ def is_plain(*layers: nn.Module) -> bool:
 
 
 def pays(x: Tensor, *layers: nn.Module) -> bool:
-    """Whether a map (B, C, H, W) is on a CPU and so large that strips pay, and these layers just infer."""
-    return x.device.type == "cpu" and x[0].numel() >= LARGE and is_plain(*layers)
+    """Whether a map (B, C, H, W) is so large that strips pay, and these layers just infer."""
+    return x[0].numel() >= (LARGE if x.device.type == "cpu" else LARGE_ELSEWHERE) and is_plain(*layers)
 
 
 def normed_convolution(
@@ -51,7 +53,7 @@ def normed_convolution(
 def strip_rows(x: Tensor) -> int:
     """The rows of a strip of a map (B, C, H, W)."""
     _, channels, _, width = x.shape
-    return max(4, STRIP // (channels * width))
+    return max(4, (STRIP if x.device.type == "cpu" else STRIP_ELSEWHERE) // (channels * width))
 
 
 def _affine(x: Tensor, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:

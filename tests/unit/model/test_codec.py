@@ -17,6 +17,7 @@ from undiffuse.model.codec import Codec
 from undiffuse.model.spec import AutoencoderSpec, CodecSpec, IdentitySpec, LatentSpec, VQSpec
 from undiffuse.networks.autoencoder import Autoencoder
 from undiffuse.networks.quantizer import VQAutoencoder
+from undiffuse.networks.resting import rest, working_dtype
 
 
 class Exact(Autoencoder):
@@ -118,3 +119,56 @@ def test_a_codec_in_bf16_answers_in_float32(pixels: Tensor) -> None:
     codec.autoencoder.to(torch.bfloat16)
     assert codec.encode(pixels).dtype == codec(pixels).dtype == torch.float32
     assert (codec(pixels) - exact).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(("busy", "calls"), [(24, 3), (48, 2), (1000, 1)])
+def test_large_pictures_go_one_after_the_other(
+    busy: int, calls: int, codec: Codec, pixels: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z = codec.encode(pixels)
+    seen: list[int] = []
+    decode = codec.autoencoder.decode
+    monkeypatch.setattr(codec.autoencoder, "decode", lambda some: [seen.append(len(some)), decode(some)][1])
+    monkeypatch.setattr("undiffuse.model.codec.BUSY", busy)
+
+    with torch.no_grad():
+        torch.testing.assert_close(codec.encode(pixels), z)
+        torch.testing.assert_close(codec.decode(z), pixels)
+    assert sum(seen) == 3 and len(seen) == calls
+
+
+class Narrow(Exact):
+    """One that overflows in half precision, as that of Stable Diffusion XL does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grow = torch.nn.Conv2d(12, 12, 1, bias=False)
+        self.grow.weight.data = 60000 * torch.eye(12)[:, :, None, None]
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, logvar = super().encode(x)
+        return self.grow(mean) * 2 / 120000, logvar
+
+    def decode(self, z: Tensor) -> Tensor:
+        return super().decode(self.grow(z) * 2 / 120000)
+
+
+@pytest.mark.parametrize("rests", [False, True])
+@pytest.mark.parametrize("way", ["encode", "decode"])
+def test_one_that_overflows_in_half_precision_is_widened_and_said_to_be(
+    way: str, rests: bool, pixels: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    codec = Codec(Narrow(), torch.zeros(12), torch.ones(12), factor=2, channels=12).requires_grad_(False)
+    if rests:
+        rest(codec.autoencoder, torch.device("cpu"), torch.float16)
+    else:
+        codec.autoencoder.half()
+    z, _ = Exact().encode(pixels)
+
+    found, wanted = (codec.decode(z), pixels) if way == "decode" else (codec.encode(pixels), z)
+
+    torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+    assert [record.message for record in caplog.records] == [
+        "the autoencoder overflows in half precision; it computes in float32 from now on"
+    ]
+    assert working_dtype(codec.autoencoder) == torch.float32
