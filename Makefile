@@ -14,7 +14,7 @@ run: .venv/base.stamp
 	$(BIN)/undiffuse generate "$(PROMPT)" --out $(OUT)/
 
 test: .venv/dev.stamp
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist worksteal
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check .
