@@ -141,9 +141,25 @@ def test_a_new_job_has_its_first_step_within_two_of_a_long_one(alone: Generator)
     engine.submit(Work("new", "tiny", FOX.replace(seed=3), new))
     engine.turn()
 
-    assert new.steps == [(0, 1, 3)]
-    assert len(long.steps) == 11  # it goes on beside it
+    assert new.steps == [(0, 1, 3)] and len(long.steps) == 10
+    engine.turn()
+    assert new.steps[1:] == [(0, 2, 3)] and len(long.steps) == 11  # it goes on beside it
     assert {picture for picture, _, _ in long.steps} == {0, 1}  # and no more of it is held than a call takes
+
+
+def test_who_has_just_come_shares_the_first_call_with_newcomers_alone(alone: Generator) -> None:
+    engine = engine_of(alone)
+    long, one, other = Heard(), Heard(), Heard()
+    engine.submit(Work("long", "tiny", FOX.replace(steps=9), long))
+    engine.turn()
+    engine.submit(Work("one", "tiny", FOX, one))
+    engine.submit(Work("other", "tiny", FOX, other))
+
+    rows = engine.rows
+    engine.turn()
+    assert [len(heard.steps) for heard in (long, one, other)] == [1, 1, 1] and engine.rows - rows == 2
+    engine.turn()
+    assert [len(heard.steps) for heard in (long, one, other)] == [2, 2, 2] and engine.rows - rows == 5
 
 
 def test_other_shapes_take_turns(alone: Generator) -> None:

@@ -203,6 +203,7 @@ class Engine:
         """Pictures whose questions go together, those of the job that has waited longest among them."""
         picked: list[tuple[Work, int, Drawing]] = []
         ready = sorted((work for work in self._works if work.draw is not None), key=lambda work: work.served)
+        ready = [work for work in ready if work.served < 0] or ready  # who has just come gets a small and so a quick call
         candidates = {id(work): self._pictures(work) for work in ready}
         kin: tuple[object, Kin | None] | None = None
         while candidates and len(picked) < self.batch:
