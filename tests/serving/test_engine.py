@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from tests.serving.conftest import Heard, furthest
 from torch import Tensor
 
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import Cancelled, SpecError, TimedOut, UsageError
+from undiffuse.core.random import normal
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.solvers.table import SOLVERS
 from undiffuse.generation import sample as sampling
@@ -255,6 +259,41 @@ def test_a_field_not_known_to_share_draws_by_calls_of_its_own(alone: Generator, 
     assert heard[0].pictures[0].tobytes() == alone(strange).images[0].tobytes()
     assert heard[2].pictures[1].tobytes() == alone(strange.replace(seed=8)).images[0].tobytes()
     assert heard[1].pictures[0].tobytes() == alone(FOX).images[0].tobytes()
+
+
+def test_jobs_of_other_loras_share_no_call_and_come_out_as_alone(tiny_model: LatentDiffusion, tmp_path: Path) -> None:
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q"
+    for name in ("one", "other"):
+        shapes = {"down": (2, 64), "up": (64, 2)}
+        save_file(
+            {f"{layer}.lora_{part}.weight": normal(shape, name, part) for part, shape in shapes.items()},
+            tmp_path / f"{name}.safetensors",
+        )
+    fresh = LatentDiffusion(tiny_model.codec, copy.deepcopy(tiny_model.denoiser), tiny_model.conditioner, tiny_model.spec)
+    draw = Generator(fresh, device="cpu", precision="fp32", batch=1, lora_dir=tmp_path, tell=None)
+    requests = [FOX.replace(prompt=f"a fox{tag}") for tag in ("", "<lora:one>", "<lora:other:0.5>", "<lora:one>", "")]
+    expected = [draw(request).images[0] for request in requests]
+    engine = engine_of(draw)
+
+    heard = run(engine, *requests, FOX.replace(prompt="a fox<lora:none>"))
+
+    assert isinstance(heard.pop().error, UsageError)
+    for one, image in zip(heard, expected, strict=True):
+        assert furthest(one.pictures[0], image) <= 1
+    assert furthest(expected[0], expected[1]) > 1 < furthest(expected[1], expected[2])
+    assert engine.rows / engine.calls == 5 / 3  # two pairs and one alone in every step
+
+
+def test_jobs_with_the_seeds_of_other_programs_share_calls(alone: Generator) -> None:
+    requests = [FOX.replace(seeds=seeds, solver="euler") for seeds in ("native", "diffusers", "comfyui", "webui-gpu")]
+    requests.append(FOX.replace(variation=(5, 0.5), solver="euler"))
+    engine = engine_of(alone)
+
+    heard = run(engine, *requests)
+
+    assert all(shares(request) for request in requests) and engine.rows / engine.calls > 2
+    for one, request in zip(heard, requests, strict=True):
+        assert furthest(one.pictures[0], alone(request).images[0]) <= 1
 
 
 def test_a_model_that_is_being_loaded_is_waited_for(alone: Generator) -> None:

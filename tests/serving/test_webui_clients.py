@@ -200,11 +200,12 @@ def test_interrupt_answers_what_is_finished_and_skip_goes_on(api: webuiapi.WebUI
         ({"enable_hr": True, "width": 64, "hr_scale": 2}, 422, "a side of 128 pixels"),
         ({"enable_hr": True, "hr_second_pass_steps": 400}, 422, "steps = 404; this server allows up to 400"),
         ({"tiling": True}, 422, "pictures that tile are not drawn"),
-        ({"subseed_strength": 0.3}, 422, "there are no variation seeds"),
+        ({"override_settings": {"randn_source": "dice"}}, 422, "there are CPU, GPU, NV"),
+        ({"override_settings": {"sd_vae": "other.pt"}}, 422, "with their own autoencoders"),
         ({"override_settings": {"sd_model_checkpoint": "nonsense"}}, 404, "no model 'nonsense'"),
         ({"alwayson_scripts": {"ControlNet": {"args": [{"model": "x"}]}}}, 422, "there are no scripts"),
         ({"steps": 401}, 422, "this server allows up to 400"),
-        ({"prompt": "a fox <lora:x:1>"}, 422, "extra network"),
+        ({"prompt": "a fox <lora:x:1>"}, 422, "no folder of LoRAs was named"),
     ],
 )
 def test_what_cannot_be_had_is_refused(served: Served, change: dict[str, Any], status: int, words: str) -> None:

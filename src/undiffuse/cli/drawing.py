@@ -52,6 +52,7 @@ class Means:
     memory: str | None = None
     vae: Path | None = None
     refiner: str | None = None
+    lora_dir: Path | None = None
 
 
 def carry_out(order: Order, means: Means, out: Path, grid: bool, console: Console) -> None:
@@ -270,6 +271,8 @@ def _generator(means: Means, origin: Origin | None, console: Console) -> Generat
     for path in means.embeddings:
         add_embedding(model, path)
     options: dict[str, Any] = {"engine": engine} if engine is not None else {}
+    if means.lora_dir is not None:
+        options["lora_dir"] = means.lora_dir
     if means.refiner is not None:
         options["refiner"] = load_model(means.refiner)
     return Generator(

@@ -19,6 +19,7 @@ from undiffuse.cli.options import (
     Json,
     Label,
     Lora,
+    LoraDir,
     Model,
     Negative,
     Precision,
@@ -42,6 +43,7 @@ def command(
     ] = None,
     model: Model = None,
     lora: Lora = None,
+    lora_dir: LoraDir = None,
     embedding: Embedding = None,
     negative: Negative = None,
     grammar: Grammar = None,
@@ -96,7 +98,7 @@ def command(
         needs=() if again else tuple(name for name, path in contexts.items() if path),
         named=named,
     )
-    means = Means(model, device, precision, None, tuple(lora or ()), tuple(embedding or ()))
+    means = Means(model, device, precision, None, tuple(lora or ()), tuple(embedding or ()), lora_dir=lora_dir)
     _explain(order, means, out, instead, words, Console(json))
 
 

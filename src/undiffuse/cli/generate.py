@@ -30,6 +30,7 @@ from undiffuse.cli.options import (
     Json,
     Label,
     Lora,
+    LoraDir,
     Memory,
     Model,
     Negative,
@@ -63,6 +64,7 @@ def command(
     refiner: Refiner = None,
     refine_at: RefineAt = None,
     lora: Lora = None,
+    lora_dir: LoraDir = None,
     embedding: Embedding = None,
     negative: Negative = None,
     grammar: Grammar = None,
@@ -140,7 +142,7 @@ def command(
         named=named,
     )
     adapters = (tuple(lora or ()), tuple(embedding or ()))
-    means = Means(model, device, precision, batch, *adapters, engine, memory, vae, refiner)
+    means = Means(model, device, precision, batch, *adapters, engine, memory, vae, refiner, lora_dir=lora_dir)
     carry_out(order, means, out, grid, Console(json))
 
 

@@ -20,6 +20,7 @@ from undiffuse.cli.options import (
     Json,
     Label,
     Lora,
+    LoraDir,
     Model,
     Negative,
     Out,
@@ -46,6 +47,7 @@ def command(
     model: Model = None,
     vae: Vae = None,
     lora: Lora = None,
+    lora_dir: LoraDir = None,
     embedding: Embedding = None,
     negative: Negative = None,
     clip_skip: ClipSkip = None,
@@ -90,7 +92,7 @@ def command(
         },
         needs=("layout",),
     )
-    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), vae=vae)
+    means = Means(model, device, precision, batch, tuple(lora or ()), tuple(embedding or ()), vae=vae, lora_dir=lora_dir)
     carry_out(order, means, out, grid, console)
 
 

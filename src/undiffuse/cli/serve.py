@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undiffuse.cli.console import Console
-from undiffuse.cli.options import Device, Json, Precision
+from undiffuse.cli.options import Device, Json, LoraDir, Precision
 from undiffuse.core.errors import DependencyError, explain
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ GIB = 2**30
 def command(
     model: Annotated[str | None, typer.Option(help="What jobs get that name no model; the embedded one by default.")] = None,
     models: Annotated[Path | None, typer.Option(help="Folder of models that jobs may name.")] = None,
+    lora_dir: LoraDir = None,
     host: Annotated[str, typer.Option(help="Address to listen on; by default only this machine can reach it.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 7860,
     api_key: Annotated[list[str] | None, typer.Option(help=f"Key that opens; {KEY} is the safer way to set one.")] = None,
@@ -46,6 +47,7 @@ def command(
     if not all(map(find_spec, NEEDED)):
         remedy = "pip install 'undiffuse[serve]'"
         raise DependencyError(explain("the server's packages are not installed", f"{', '.join(NEEDED)} are needed", remedy))
+    from undiffuse.checkpoints.lora_folder import LoraFolder
     from undiffuse.generation.generator import Generator
     from undiffuse.serving.desk import Desk
     from undiffuse.serving.jobs import Jobs
@@ -60,12 +62,13 @@ def command(
     limits = Limits.parse(told, "limits")
 
     def opened(loaded: LatentDiffusion) -> Generator:
-        return Generator(loaded, device=device, precision=precision, batch=1, tell=console.remark)
+        return Generator(loaded, device=device, precision=precision, batch=1, lora_dir=lora_dir, tell=console.remark)
 
     shelf = Models(model, models, float("inf") if memory is None else memory * GIB, opened)
+    loras = None if lora_dir is None else LoraFolder(lora_dir)
     socket = listen(host, port)
     port = socket.getsockname()[1]
-    desk = Desk(Jobs(out), shelf, limits, batch)
+    desk = Desk(Jobs(out), shelf, limits, batch, loras)
     console.say(f"http://{host}:{port}  {', '.join(shelf.names)}  ({'with' if keys else 'no'} key)")
     console.say(f"documentation at http://{host}:{port}/docs; pictures in {out}")
     console.result({"host": host, "port": port, "models": list(shelf.names), "out": str(out), "key": bool(keys)})

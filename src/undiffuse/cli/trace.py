@@ -20,6 +20,7 @@ from undiffuse.cli.options import (
     Json,
     Label,
     Lora,
+    LoraDir,
     Model,
     Negative,
     Precision,
@@ -52,6 +53,7 @@ def record(
     out: Annotated[Path, typer.Option(help="File to write; only another trace is overwritten.")] = Path("run.trace"),
     model: Model = None,
     lora: Lora = None,
+    lora_dir: LoraDir = None,
     embedding: Embedding = None,
     negative: Negative = None,
     grammar: Grammar = None,
@@ -105,7 +107,7 @@ def record(
         needs=() if again else tuple(name for name, path in contexts.items() if path),
         named=named,
     )
-    means = Means(model, device, precision, None, tuple(lora or ()), tuple(embedding or ()))
+    means = Means(model, device, precision, None, tuple(lora or ()), tuple(embedding or ()), lora_dir=lora_dir)
     _record(order, means, out, Console(json))
 
 

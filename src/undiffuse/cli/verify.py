@@ -10,7 +10,7 @@ import typer
 
 from undiffuse.cli.console import Console
 from undiffuse.cli.drawing import Means, Order, generator_for, read_requests
-from undiffuse.cli.options import Device, Embedding, Json, Lora, Model, Precision, Refiner
+from undiffuse.cli.options import Device, Embedding, Json, Lora, LoraDir, Model, Precision, Refiner
 
 DIFFERENT = 8
 
@@ -20,6 +20,7 @@ def command(
     model: Model = None,
     refiner: Refiner = None,
     lora: Lora = None,
+    lora_dir: LoraDir = None,
     embedding: Embedding = None,
     init: Annotated[Path | None, typer.Option(help="Picture that it was started from.")] = None,
     mask: Annotated[Path | None, typer.Option(help="Its mask.")] = None,
@@ -45,7 +46,7 @@ def command(
     order = Order(again=picture, pictures={"image": init, "mask": mask, "layout": layout, "small": small, "like": like})
     requests, _ = read_requests(order)
     before = read_origin(picture)
-    means = Means(model, device, precision, None, tuple(lora or ()), tuple(embedding or ()), refiner=refiner)
+    means = Means(model, device, precision, None, tuple(lora or ()), tuple(embedding or ()), refiner=refiner, lora_dir=lora_dir)
     if before is not None:
         there = {"device": device or before.device, "precision": precision or before.precision} if is_here(before) else {}
         means = replace(means, batch=before.batch, engine=before.engine, **there)

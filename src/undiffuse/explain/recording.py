@@ -13,7 +13,6 @@ from undiffuse.generation.generator import Generator
 from undiffuse.generation.given import readings_of
 from undiffuse.generation.output import Origin, told_of
 from undiffuse.generation.request import Request
-from undiffuse.generation.sample import settle
 
 Tell = Callable[[int, int], None]
 """Takes how many steps are done, and of how many."""
@@ -35,7 +34,7 @@ def record(draw: Generator, request: Request, before: Origin | None = None, tell
         raise SpecError(explain("a drawing in two passes (hires)", "one pass is recorded", "leave hires out"))
     if request.refine_at is not None:
         raise SpecError(explain("a drawing that a refiner finishes (refine_at)", "one model is watched", "leave refine_at out"))
-    request = settle(request, draw.model).each()[0]
+    request = draw.settle(request).each()[0]
     place = (before.batch, before.position) if before is not None and before.batch <= draw.batch else (1, 0)
     origin = draw.origin_of(request, *place)
     words = draw.model.conditioner.words(readings_of(request, draw.model))

@@ -27,7 +27,6 @@ from undiffuse.generation.generator import Generator
 from undiffuse.generation.given import readings_of
 from undiffuse.generation.output import Origin, attach
 from undiffuse.generation.request import Request
-from undiffuse.generation.sample import settle
 from undiffuse.generation.seeds.numbers import numbers_of
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
@@ -121,9 +120,9 @@ def tell(
         SpecError, DataError: as drawing does.
     """
     model = draw.model
-    request = settle(request, model).each()[0]
+    request = draw.settle(request).each()[0]
     other = otherwise(request, model, instead)
-    other = None if other is None else settle(other, model)
+    other = None if other is None else draw.settle(other)
     started = time.perf_counter()
     trace = record(draw, request, before, lambda done, total: said("drawing", done, total))
     seconds = time.perf_counter() - started

@@ -14,7 +14,6 @@ from undiffuse.generation.again import copies, furthest
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.output import Origin, read_told, told_of
 from undiffuse.generation.request import Request
-from undiffuse.generation.sample import settle
 
 ANOTHER_PROGRAM = "it was drawn by another program, whose arithmetic is not ours"
 UNRECORDED = (
@@ -55,7 +54,7 @@ def verify(path: str | Path, request: Request, draw: Generator, before: Origin |
     Raises:
         SpecError, DataError: when the model at hand cannot draw it.
     """
-    settled = settle(request, draw.model, draw.refiner)
+    settled = draw.settle(request)
     place = (before.batch, before.position) if before is not None and before.batch <= draw.batch else (1, 0)
     origin = draw.origin_of(settled, *place)
     image = [result.images[0] for result in draw.many(copies(settled, origin))][origin.position]

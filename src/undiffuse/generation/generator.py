@@ -14,17 +14,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from undiffuse.checkpoints.lora_folder import LoraFolder
 from undiffuse.core.devices import choose_device, choose_precision, describe, keep_freed_memory, short_dtype
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.core.pictures import to_images
 from undiffuse.generation.additions import additions
 from undiffuse.generation.engines.table import TORCH, put_on
 from undiffuse.generation.given import window_of
+from undiffuse.generation.lora_tags import tags_of
 from undiffuse.generation.memory import LOW, PLENTY, choose_memory
 from undiffuse.generation.output import Origin, attach, write_picture
 from undiffuse.generation.refining import check_refiner
 from undiffuse.generation.request import PICTURES, Request
 from undiffuse.generation.sample import decode, sample, settle, steps_of
+from undiffuse.generation.wardrobe import Wardrobe
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 
@@ -89,6 +92,7 @@ class Generator:
         batch: how many pictures are drawn at once, at most.
         memory: "plenty", or "low": weights stay as their file holds them, and where they are, and come to work a layer at a
             time; chosen by what is free by default.
+        lora_dir: folder of the LoRAs that prompts may name, as `<lora:name:0.8>`.
         engine: "torch", or "openvino" for compiled graphs on a CPU (see `generation/engines/`).
         tell: takes the line; the error stream by default, None for silence.
 
@@ -96,7 +100,7 @@ class Generator:
         DeviceError: when the machine lacks the device or precision, or the engine does not work on it.
         DependencyError: when the engine is not installed.
         SpecError: when the refiner knows other latents than the model, or another noise schedule.
-        UsageError: when `batch` is below 1, or memory is no such word.
+        UsageError: when `batch` is below 1, memory is no such word, or there is no such folder of LoRAs.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Generator:
         precision: str | None = None,
         batch: int = 4,
         memory: str | None = None,
+        lora_dir: str | Path | None = None,
         engine: str = TORCH,
         tell: Callable[[str], None] | None = _to_error_stream,
     ) -> None:
@@ -115,6 +120,9 @@ class Generator:
             raise UsageError(explain(f"batch = {batch}", "1 or more pictures at once are possible"))
         if refiner is not None:
             check_refiner(model, refiner)
+        if lora_dir is not None and engine != TORCH:
+            given = f"engine {engine!r} with a folder of LoRAs"
+            raise UsageError(explain(given, "graphs are made of the nets as their files hold them", f"use engine {TORCH!r}"))
         self.device = choose_device(device)
         self.precision = choose_precision(self.device, precision)
         self.batch = batch
@@ -123,6 +131,7 @@ class Generator:
         self.origin = Origin(model.spec.name, model.fingerprint, str(self.device), short_dtype(self.precision), engine=engine)
         self._refined_by = {} if refiner is None else {"refiner": refiner.spec.name, "refiner_hash": refiner.fingerprint}
         self.model = put_on(engine, model, self.device, self.precision, self.memory)
+        self.wardrobe = Wardrobe(self.model, None if lora_dir is None else LoraFolder(lora_dir))
         self.refiner = refiner
         if refiner is not None:
             memory = choose_memory(refiner, self.device, self.precision, wanted)
@@ -168,8 +177,16 @@ class Generator:
         Raises:
             SpecError, DataError: as calling it does, before anything is drawn.
         """
-        settled = [settle(request, self.model, self.refiner) for request in requests]
+        settled = [self.settle(request) for request in requests]
         return self._steps(settled, _batches(settled, self.batch), keep)
+
+    def settle(self, request: Request) -> Request:
+        """The request with everything filled in, checked.
+
+        Raises:
+            SpecError, DataError, UsageError: as drawing does.
+        """
+        return settle(request, self.model, self.refiner, self.wardrobe)
 
     def _steps(self, requests: list[Request], batches: list[list[_Place]], keep: bool) -> Iterator[Step]:
         total = sum(steps_of(batch[0].request, self.model) for batch in batches)
@@ -178,7 +195,8 @@ class Generator:
         index = 0
         for batch in batches:
             pictures = [place.request for place in batch]
-            with closing(sample(pictures, self.model, self.refiner)) as steps:
+            tags = tags_of(pictures[0])
+            with self.wardrobe.worn(tags), closing(sample(pictures, self.model, self.refiner)) as steps:
                 started = time.perf_counter()
                 for step in steps:
                     finished = self.finish(step.x, pictures) if step.index + 1 == step.steps else []
@@ -191,6 +209,7 @@ class Generator:
                     results = [Result(drawn, request, taken) for drawn, request, taken in told]
                     yield Step(index, total, pictures, step.x0, self.model, finished, results)
                     index += 1
+                    self.wardrobe.wear(tags)  # another drawing may have gone on meanwhile
                     started = time.perf_counter()  # whatever was done with the step is not counted
 
     def finish(self, z: Tensor, pictures: Sequence[Request]) -> list[Image.Image]:
@@ -202,7 +221,9 @@ class Generator:
     def origin_of(self, request: Request, batch: int = 1, position: int = 0) -> Origin:
         """What draws a settled request at this position of a batch."""
         by = self._refined_by if request.refine_at is not None else {}
-        return replace(self.origin, batch=batch, position=position, additions=additions(request, self.model), **by)
+        with self.wardrobe.worn(tags_of(request)):
+            worn = additions(request, self.model)
+        return replace(self.origin, batch=batch, position=position, additions=worn, **by)
 
     def _pasted(self, image: Image.Image, request: Request) -> Image.Image:
         """A masked picture with what was drawn in its place; any other one as it is."""
@@ -220,7 +241,7 @@ class _Place(NamedTuple):
 
 
 def _batches(requests: Sequence[Request], size: int) -> list[list[_Place]]:
-    """All pictures, those with equal settings together, `size` at most at a time."""
+    """All pictures, those with equal settings and the same LoRAs together, `size` at most at a time."""
     alike: dict[tuple[object, ...], list[_Place]] = {}
     for owner, request in enumerate(requests):
         alike.setdefault(_settings(request), []).extend(_Place(owner, one) for one in request.each())
@@ -247,6 +268,7 @@ def _settings(request: Request) -> tuple[object, ...]:
     return (
         *own.values(),
         request.hires,
+        tags_of(request),
         tuple(sorted(request.solver_options.items())),
         *sorted(request.scales.items()),
         *sorted(request.context),

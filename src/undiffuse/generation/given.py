@@ -18,6 +18,7 @@ from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.conditioners.maps import MapConditioner
 from undiffuse.conditioners.palette import read_painting
 from undiffuse.core.pictures import to_pixels
+from undiffuse.generation.lora_tags import spoken
 from undiffuse.generation.request import Request
 from undiffuse.generation.window import Window
 from undiffuse.model.latent_diffusion import LatentDiffusion
@@ -47,7 +48,7 @@ def given_by(request: Request, model: LatentDiffusion) -> dict[str, Any]:
     """
     size = (request.width or model.spec.size, request.height or model.spec.size)
     window = window_of(request, model)
-    given: dict[str, Any] = {"caption": request.prompt, "label": request.label, "boxes": list(request.boxes)}
+    given: dict[str, Any] = {"caption": spoken(request), "label": request.label, "boxes": list(request.boxes)}
     given["clip_skip"] = request.clip_skip
     if request.image is not None and request.mask is not None and window is not None:
         given["image"] = to_pixels(window.cut(request.image))

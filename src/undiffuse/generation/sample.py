@@ -26,6 +26,7 @@ from undiffuse.diffusion.schedule import DiscreteSchedule
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.given import check_readable, fit, given_by, readings_of, window_of
 from undiffuse.generation.hires import LARGEST, Hires, enlarge
+from undiffuse.generation.lora_tags import tags_of
 from undiffuse.generation.refining import check_refinable
 from undiffuse.generation.request import Request
 from undiffuse.generation.scripts import check_script
@@ -33,15 +34,19 @@ from undiffuse.generation.seed_profiles import NATIVE
 from undiffuse.generation.seeds.levels import check_path, grid_as, whole_grid
 from undiffuse.generation.seeds.numbers import Given, numbers_of
 from undiffuse.generation.steering import steered
+from undiffuse.generation.wardrobe import Wardrobe
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 SECOND = 10**6  # added to every step of a second pass: its noise is not that of the first one
 
 
-def settle(request: Request, model: LatentDiffusion, refiner: LatentDiffusion | None = None) -> Request:
+def settle(
+    request: Request, model: LatentDiffusion, refiner: LatentDiffusion | None = None, wardrobe: Wardrobe | None = None
+) -> Request:
     """The request with its size and its way of filling masks filled in, checked against what the model can do.
 
     Raises:
+        UsageError: when the prompt names a LoRA that the wardrobe has not.
         SpecError: when the model has not learned what is asked for, or cannot draw in that size, or a refiner is missing.
         DataError: when a map, a box or another context is of no use to the model.
     """
@@ -70,6 +75,7 @@ def settle(request: Request, model: LatentDiffusion, refiner: LatentDiffusion | 
     if settled.refine_at is not None:
         last = settled if settled.hires is None else _second(settled, model)
         check_refinable(settled, _size(last, model), refiner)
+    (wardrobe or Wardrobe(model)).check(tags_of(settled))
     check_readable(settled, model)
     check_script(settled, model)
     check_path(settled, model.schedule)

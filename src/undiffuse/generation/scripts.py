@@ -22,6 +22,7 @@ from undiffuse.diffusion.denoise import Denoise
 from undiffuse.diffusion.drive import Cursor
 from undiffuse.diffusion.guidance import Others
 from undiffuse.diffusion.level import Level
+from undiffuse.generation.lora_tags import spoken
 from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
@@ -71,6 +72,7 @@ def scripts_of(pictures: Sequence[Request], model: LatentDiffusion, before: int 
     """A script for each picture; None when none of them needs any. A second pass has the steps of the first one `before` it."""
     if not any(isinstance(part, CLIPConditioner) for part in model.conditioner.parts):
         return None
+    pictures = [one.replace(prompt=spoken(one)) for one in pictures]
     a1111 = [one.context.get("grammar", A1111) == A1111 for one in pictures]
     scripts = [Script.of(one, before) if told else Script.plain(one) for one, told in zip(pictures, a1111, strict=True)]
     return None if scripts == [Script.plain(one) for one in pictures] else scripts

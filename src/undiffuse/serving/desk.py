@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
+from undiffuse.checkpoints.lora_folder import LoraFolder
 from undiffuse.core.errors import Busy, explain
 from undiffuse.generation.request import Request
-from undiffuse.generation.sample import settle
 from undiffuse.serving.engine import Engine, Work
 from undiffuse.serving.jobs import Job, Jobs
 from undiffuse.serving.limits import Limits
@@ -23,10 +23,14 @@ class Desk:
         models: what may be asked for.
         limits: how much of it.
         batch: pictures that share a call of the network, at most.
+        loras: what prompts may name.
     """
 
-    def __init__(self, jobs: Jobs, models: Models, limits: Limits | None = None, batch: int = 8) -> None:
+    def __init__(
+        self, jobs: Jobs, models: Models, limits: Limits | None = None, batch: int = 8, loras: LoraFolder | None = None
+    ) -> None:
         self.jobs = jobs
+        self.loras = loras
         self.models = models
         self.limits = limits or Limits()
         self.engine = Engine(models.generator, batch, self.limits.check)
@@ -77,7 +81,7 @@ class Desk:
         name = self.models.find(model).name
         draw = self.models.loaded(name)
         if draw is not None:
-            request = settle(request, draw.model)
+            request = draw.settle(request)
             self.limits.check(request)
         with self._lock:
             if self.closing or len(self.live) >= self.limits.queue:

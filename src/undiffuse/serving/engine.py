@@ -23,8 +23,8 @@ from torch import Tensor
 from undiffuse.core.errors import Cancelled, TimedOut, UndiffuseError, UsageError, explain
 from undiffuse.core.pictures import to_images
 from undiffuse.generation.generator import Generator
+from undiffuse.generation.lora_tags import Tag, tags_of
 from undiffuse.generation.request import Request
-from undiffuse.generation.sample import settle
 from undiffuse.serving.asking import Kin, answer
 from undiffuse.serving.drawing import Drawing
 
@@ -70,6 +70,7 @@ class Work:
     waiting: deque[tuple[int, Request]] = field(default_factory=deque)
     flying: list[tuple[int, Drawing]] = field(default_factory=list)
     served: int = -1
+    tags: tuple[Tag, ...] = ()
     cancelled: bool = False
     skipping: bool = False
 
@@ -188,7 +189,8 @@ class Engine:
             with self._failing(work):
                 draw = self._models(work.model)
                 if draw is not None:
-                    request = settle(work.request, draw.model)
+                    request = draw.settle(work.request)
+                    work.tags = tags_of(request)
                     self._check(request)
                     work.waiting.extend((k, one) for k, one in enumerate(request.each()) if k not in work.skip)
                     work.draw = draw
@@ -205,12 +207,12 @@ class Engine:
         ready = sorted((work for work in self._works if work.draw is not None), key=lambda work: work.served)
         ready = [work for work in ready if work.served < 0] or ready  # who has just come gets a small and so a quick call
         candidates = {id(work): self._pictures(work) for work in ready}
-        kin: tuple[object, Kin | None] | None = None
+        kin: tuple[object, Kin | None] | None = None  # generator and LoRAs, and what questions have in common
         while candidates and len(picked) < self.batch:
             for work in ready:
                 if id(work) not in candidates or len(picked) == self.batch:
                     continue
-                if kin is not None and work.draw is not kin[0]:
+                if kin is not None and (work.draw, work.tags) != kin[0]:
                     del candidates[id(work)]
                     continue
                 found = next(candidates[id(work)], None)
@@ -220,7 +222,7 @@ class Engine:
                 index, drawing = found
                 own = None if drawing.question is None else drawing.question.kin
                 if kin is None:
-                    kin = (work.draw, own)
+                    kin = ((work.draw, work.tags), own)
                 elif own is None or own != kin[1]:
                     del candidates[id(work)]  # all pictures of a job are alike in that
                     continue
@@ -236,12 +238,21 @@ class Engine:
         while work.waiting:
             index, request = work.waiting.popleft()
             with self._failing(work):
+                work.draw.wardrobe.wear(work.tags)
                 work.flying.append((index, Drawing(request, work.draw.model)))
             if work.flying:  # else it failed, and the job with it
                 yield work.flying[-1]
 
     def _answer(self, picked: Sequence[tuple[Work, int, Drawing]]) -> None:
         """One call for all; when it fails each picture gets one of its own, so that only the guilty job ends."""
+        first = picked[0][0]
+        assert first.draw is not None
+        try:
+            first.draw.wardrobe.wear(first.tags)
+        except UndiffuseError as error:  # a file that is gone, for instance
+            for work in {id(work): work for work, _, _ in picked}.values():
+                self._end(work, error)
+            return
         asked = [drawing.question for _, _, drawing in picked if drawing.question is not None]
         if len(asked) < len(picked):  # the one that is drawn alone
             work, index, drawing = picked[0]
@@ -250,7 +261,7 @@ class Engine:
                 drawing.ask_alone()
                 self._tell(work, index, drawing, before)
             return
-        denoise = picked[0][0].draw.model.denoiser  # type: ignore[union-attr]
+        denoise = first.draw.model.denoiser
         answers: list[Tensor] | None = None
         if len(asked) > 1:
             try:

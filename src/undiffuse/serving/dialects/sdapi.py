@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
     "show_progress_every_n_steps": 1,
     "eta_noise_seed_delta": 0,
 }
-"""What clients look for among the settings; none of these can have another value."""
+"""What clients look for among the settings. A job may override some of them; here none can have another value."""
 
 
 class Drawn(BaseModel):

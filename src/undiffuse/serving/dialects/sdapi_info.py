@@ -25,6 +25,7 @@ def info_of(live: Live, pictures: list[Picture], files: list[bytes], models: Mod
     request = live.request
     entry, _ = find_solver(request.solver)
     draw = models.loaded(live.job.model)
+    subseed, subseed_strength = request.variation or (NO_SEED, 0.0)
     size = (pictures[0].width, pictures[0].height) if pictures else (request.width, request.height)
     return {
         "prompt": request.prompt,
@@ -33,9 +34,9 @@ def info_of(live: Live, pictures: list[Picture], files: list[bytes], models: Mod
         "all_negative_prompts": [request.negative] * len(pictures),
         "seed": request.seed,
         "all_seeds": [picture.seed for picture in pictures],
-        "subseed": NO_SEED,
-        "all_subseeds": [NO_SEED] * len(pictures),
-        "subseed_strength": 0.0,
+        "subseed": subseed,
+        "all_subseeds": [subseed if subseed == NO_SEED else subseed + picture.place for picture in pictures],
+        "subseed_strength": subseed_strength,
         "width": size[0],
         "height": size[1],
         "sampler_name": entry.label,
@@ -56,7 +57,7 @@ def info_of(live: Live, pictures: list[Picture], files: list[bytes], models: Mod
         "infotexts": [text_of(data) for data in files],
         "styles": [],
         "job_timestamp": time.strftime("%Y%m%d%H%M%S", time.localtime(live.job.created)),
-        "clip_skip": 1,
+        "clip_skip": request.clip_skip,
         "is_using_inpainting_conditioning": request.fill == "learned",
         "version": f"undiffuse {VERSION}",
     }

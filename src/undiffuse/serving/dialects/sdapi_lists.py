@@ -14,7 +14,6 @@ from undiffuse.serving.desk import Desk
 from undiffuse.serving.models import Models, Shelved
 
 EMPTY = (
-    "loras",
     "hypernetworks",
     "sd-vae",
     "face-restorers",
@@ -60,6 +59,12 @@ def router(desk: Desk) -> APIRouter:
         loaded = (draw for name in desk.models.names if (draw := desk.models.loaded(name)) is not None)
         words = {word: {"step": None} for draw in loaded for word in draw.model.adapters.words}
         return {"loaded": words, "skipped": {}}
+
+    @api.get("/loras")
+    def loras() -> list[dict[str, Any]]:
+        """The LoRAs that prompts may name."""
+        files = {} if desk.loras is None else desk.loras.files()
+        return [{"name": name, "alias": name, "path": path.name, "metadata": {}} for name, path in files.items()]
 
     @api.get("/scripts")
     def scripts() -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ Parameters whose effect cannot be had here are refused when they are set to anyt
 
 from __future__ import annotations
 
-import re
+import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -26,7 +26,6 @@ STRETCH, CROP = 0, 1  # resize modes
 UNHAD = {
     "restore_faces": "faces are not restored",
     "tiling": "pictures that tile are not drawn",
-    "subseed_strength": "there are no variation seeds",
     "seed_resize_from_w": "noise is not resized",
     "seed_resize_from_h": "noise is not resized",
     "styles": "there are no styles",
@@ -37,6 +36,8 @@ UNHAD = {
     "firstpass_image": "a first pass is drawn",
 }
 """What is refused when it says anything, and why. A1111's defaults, and what its clients always send, say nothing."""
+SOURCES = {"CPU": "webui-cpu", "GPU": "webui-gpu", "NV": "webui-gpu"}
+"""Whose numbers they are that A1111 draws in a place of this name. Where a client names none they are ours."""
 UNHAD_IN_HIRES = {
     "hr_resize_x": "the second pass is told by hr_scale",
     "hr_resize_y": "the second pass is told by hr_scale",
@@ -63,6 +64,8 @@ class Asked(BaseModel):
     scheduler: str | None = None
     batch_size: Annotated[int, Field(ge=1)] = 1
     n_iter: Annotated[int, Field(ge=1)] = 1
+    subseed: Annotated[int, Field(ge=-1, lt=2**64)] | None = -1
+    subseed_strength: Annotated[float, Field(ge=0, le=1)] | None = 0.0
     steps: Annotated[int, Field(ge=1)] = 50
     cfg_scale: float = 7.0
     width: int | None = None
@@ -111,7 +114,25 @@ class Asked(BaseModel):
             "width": self.width or None,
             "height": self.height or None,
         }
-        return Request(**{**fields, **self.start(limits)})
+        return Request(**{**fields, **self._numbers(), **self.start(limits)})
+
+    def _numbers(self) -> dict[str, Any]:
+        """Whose numbers the seed stands for, which others go with them, and how far back CLIP is read: settings in A1111."""
+        settings = self.override_settings or {}
+        found: dict[str, Any] = {}
+        if settings.get("CLIP_stop_at_last_layers"):
+            found["clip_skip"] = settings["CLIP_stop_at_last_layers"]
+        source = settings.get("randn_source")
+        if source is not None:
+            if source not in SOURCES:
+                raise SpecError(explain(f"randn_source = {source!r}", f"there are {', '.join(SOURCES)}", "leave it out"))
+            found["seeds"] = SOURCES[source]
+        if settings.get("eta_noise_seed_delta"):
+            found["ensd"] = settings["eta_noise_seed_delta"]
+        if self.subseed_strength:
+            other = -1 if self.subseed is None else self.subseed
+            found["variation"] = (secrets.randbelow(2**32) if other == -1 else other, self.subseed_strength)
+        return found
 
     def start(self, limits: Limits) -> dict[str, Any]:
         """The fields of the request that say what a picture starts from, and what starts from it: a second pass.
@@ -137,10 +158,9 @@ class Asked(BaseModel):
             args = told.get("args") if isinstance(told, dict) else told
             if args and args[0] is not False and not (isinstance(args[0], dict) and args[0].get("enabled") is False):
                 raise SpecError(explain(f"alwayson_scripts has {name!r}", "there are no scripts", "leave it out"))
-        if int((self.override_settings or {}).get("CLIP_stop_at_last_layers") or 1) != 1:
-            raise SpecError(explain("CLIP_stop_at_last_layers", "text encoders are read as their models were trained"))
-        if re.search(r"<(lora|lyco|hypernet):", self.prompt):
-            raise SpecError(explain("the prompt names an extra network", "models are served as they are", "leave it out"))
+        vae = (self.override_settings or {}).get("sd_vae")
+        if vae not in (None, "", "None", "Automatic"):
+            raise SpecError(explain(f"sd_vae = {vae!r}", "models are served with their own autoencoders", "leave it out"))
 
     def _refuse_said(self, unhad: Mapping[str, str]) -> None:
         said = self.model_extra or {}
