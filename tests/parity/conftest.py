@@ -11,6 +11,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    StableDiffusionDepth2ImgPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLImg2ImgPipeline,
@@ -89,13 +90,14 @@ def build(kind: str, tokenizers: Path) -> Any:
     silent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     if kind in ("xl", "refiner"):
         return xl(kind == "refiner", end, zero)
-    if kind == "sd2-v":
-        parts = {
-            "text_encoder": text_encoder("one", "gelu"),
-            "tokenizer": zero,
-            "scheduler": scheduler(prediction_type="v_prediction"),
-        }
-        parts["unet"] = unet(use_linear_projection=True, attention_head_dim=(4, 8))
+    if kind in ("sd2-v", "depth"):
+        predicts = "v_prediction" if kind == "sd2-v" else "epsilon"
+        parts = {"text_encoder": text_encoder("one", "gelu"), "tokenizer": zero}
+        parts["scheduler"] = scheduler(prediction_type=predicts)
+        parts["unet"] = unet(5 if kind == "depth" else 4, use_linear_projection=True, attention_head_dim=(4, 8))
+        if kind == "depth":
+            blind = {"depth_estimator": None, "feature_extractor": None}
+            return StableDiffusionDepth2ImgPipeline(vae=autoencoder(), **parts, **blind)
     else:
         parts = {"text_encoder": text_encoder("one"), "tokenizer": end, "scheduler": scheduler()}
         parts["unet"] = unet(9 if kind == "inpaint" else 4)
@@ -105,7 +107,7 @@ def build(kind: str, tokenizers: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Path]]:
-    """A pipeline of a kind ("sd1", "sd2-v", "xl", "refiner", "inpaint"), and the folder that it was saved in."""
+    """A pipeline of a kind ("sd1", "sd2-v", "xl", "refiner", "inpaint", "depth"), and the folder that it was saved in."""
     root = tmp_path_factory.mktemp("pipelines")
     _write_tokenizer(root / "end", None)
     _write_tokenizer(root / "zero", 0)

@@ -21,7 +21,8 @@ from undiffuse.core.random import normal
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 Pipelines = Callable[[str], tuple[Any, Path]]
-KINDS = ["sd1", "sd2-v", "xl", "inpaint"]
+KINDS = ["sd1", "sd2-v", "xl", "inpaint", "depth"]
+BESIDE = {"inpaint": 5, "depth": 1}  # channels
 PROMPT = "a fox, 3d render"
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -47,7 +48,7 @@ def test_every_net_of_a_folder_answers_as_diffusers_does(kind: str, pipelines: P
         assert cond.vector is not None and relative_error(cond.vector[:, :24], encoded[2]) <= 1e-5
 
     z = normal((1, 4, 8, 8), kind)
-    spatial = normal((1, 5, 8, 8), kind, "map") if kind == "inpaint" else None
+    spatial = normal((1, BESIDE[kind], 8, 8), kind, "map") if kind in BESIDE else None
     numbers = torch.tensor([[16, 16, 0, 0, 16, 16]])  # a latent of 8 is a picture of 16
     added = {"added_cond_kwargs": {"text_embeds": encoded[2], "time_ids": numbers}} if kind == "xl" else {}
     t = torch.tensor([481.0])
@@ -67,7 +68,8 @@ def test_every_net_of_a_folder_answers_as_diffusers_does(kind: str, pipelines: P
 def test_a_folder_that_we_wrote_is_the_same_in_diffusers(kind: str, pipelines: Pipelines, tmp_path: Path) -> None:
     pipe, folder = pipelines(kind)
     write_diffusers_folder(load_diffusers_folder(folder), tmp_path / "ours")
-    theirs = DiffusionPipeline.from_pretrained(tmp_path / "ours")
+    blind = {"depth_estimator": None, "feature_extractor": None} if kind == "depth" else {}
+    theirs = DiffusionPipeline.from_pretrained(tmp_path / "ours", **blind)
     assert type(theirs) is type(pipe)
     for part in ("unet", "vae", "text_encoder", *(["text_encoder_2"] if kind == "xl" else [])):
         before, after = getattr(pipe, part).state_dict(), getattr(theirs, part).state_dict()

@@ -20,17 +20,18 @@ from undiffuse.checkpoints.keys.clip import to_huggingface
 from undiffuse.checkpoints.keys.nets import codec_names, denoiser_names
 from undiffuse.checkpoints.single_file import clip_of
 from undiffuse.conditioners.size import SizeConditioner
-from undiffuse.core.errors import CheckpointError, explain
+from undiffuse.core.errors import CheckpointError, SpecError, explain
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.networks.text.bpe import END, MERGES, START, clip_tokenizer
 
 PIPELINES = {
-    (False, False): "StableDiffusionPipeline",
-    (False, True): "StableDiffusionInpaintPipeline",
-    (True, False): "StableDiffusionXLPipeline",
-    (True, True): "StableDiffusionXLInpaintPipeline",
+    ("clip",): "StableDiffusionPipeline",
+    ("clip", "mask"): "StableDiffusionInpaintPipeline",
+    ("clip", "depth"): "StableDiffusionDepth2ImgPipeline",
+    ("clip", "size"): "StableDiffusionXLPipeline",
+    ("clip", "size", "mask"): "StableDiffusionXLInpaintPipeline",
 }
-"""The pipeline of a model, by whether it is told sizes and whether it reads masks."""
+"""The pipeline of a model, by the kinds of its conditioners."""
 
 WRITTEN_FOR = "0.30.0"  # the version of diffusers that the folder claims to be of; a later one reads it too
 MATRICES = ("to_q", "to_k", "to_v", "0")  # of the autoencoder's attention
@@ -52,7 +53,10 @@ def write_diffusers_folder(model: LatentDiffusion, folder: Path, dtype: torch.dt
         raise CheckpointError(explain(f"{folder} is not empty", "a new or an empty folder is needed", "name another"))
     spec, clip = model.spec, clip_of(model)
     numbers = next((part for part in model.conditioner.parts if isinstance(part, SizeConditioner)), None)
-    masked = any(part.kind == "mask" for part in spec.conditioners)
+    kinds = tuple(part.kind for part in spec.conditioners)
+    if kinds not in PIPELINES:
+        given = f"{spec.name} reads {', '.join(kinds)}"
+        raise SpecError(explain(given, "no pipeline of diffusers reads all of that", "keep it as it is"))
     latent, factor = spec.codec.autoencoder.latent_channels, spec.codec.autoencoder.factor
     configs = {
         "unet": unet_config(spec.denoiser, spec.size // factor, latent, numbers.width if numbers else None),
@@ -63,7 +67,7 @@ def write_diffusers_folder(model: LatentDiffusion, folder: Path, dtype: torch.dt
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         index: dict[str, Any] = {
-            "_class_name": PIPELINES[numbers is not None, masked],
+            "_class_name": PIPELINES[kinds],
             "_diffusers_version": WRITTEN_FOR,
             "scheduler": ["diffusers", schedule["_class_name"]],
         }
@@ -83,7 +87,9 @@ def write_diffusers_folder(model: LatentDiffusion, folder: Path, dtype: torch.dt
             tokenizer = part.replace("text_encoder", "tokenizer")
             _write_tokenizer(fresh / tokenizer, told.pad)
             index[tokenizer] = ["transformers", "CLIPTokenizer"]
-        if numbers is None:
+        if "depth" in kinds:
+            index |= {"depth_estimator": [None, None], "feature_extractor": [None, None]}
+        elif numbers is None:
             index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
         else:
             index["force_zeros_for_empty_prompt"] = clip.zeros

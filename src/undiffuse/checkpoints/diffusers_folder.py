@@ -16,6 +16,7 @@ from undiffuse.checkpoints.keys.nets import codec_names, denoiser_names
 from undiffuse.checkpoints.single_file import assign, clip_of
 from undiffuse.conditioners.base import PartSpec, Surroundings
 from undiffuse.conditioners.clip import CLIPSpec
+from undiffuse.conditioners.depth import DepthSpec
 from undiffuse.conditioners.masked import MaskSpec
 from undiffuse.conditioners.size import SizeSpec
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
@@ -101,11 +102,7 @@ def _spec(folder: Path, index: Mapping[str, Any]) -> ModelSpec:
         scored = bool(index.get("requires_aesthetics_score"))
         told = ("original_size", "crop", "aesthetic") if scored else ("original_size", "crop", "target_size")
         parts.append(SizeSpec(told=told, width=unet_told.get("addition_time_embed_dim", 256)))  # type: ignore[arg-type]
-    if channels == 2 * latent + 1:
-        parts.append(MaskSpec())
-    elif channels != latent:
-        given = f"a U-Net with {channels} channels coming in"
-        raise UnknownFormat(explain(given, f"{latent}, or {2 * latent + 1} of inpainting models, are read"))
+    parts += _beside(channels, latent)
     fitted = [part.fitted(Surroundings(latent, factor)) for part in parts]
     tokens, vector, spatial = join_routes(fitted)
     widths = {"context_width": tokens or None, "vector_width": vector or None, "spatial_channels": spatial}
@@ -119,6 +116,18 @@ def _spec(folder: Path, index: Mapping[str, Any]) -> ModelSpec:
         "prediction": prediction,
     }
     return ModelSpec.parse(content, where=str(folder))
+
+
+def _beside(channels: int, latent: int) -> list[PartSpec]:
+    """What reaches a U-Net beside its latent, by the channels that come in."""
+    if channels == latent:
+        return []
+    if channels == 2 * latent + 1:
+        return [MaskSpec()]
+    if channels == latent + 1:
+        return [DepthSpec()]
+    allowed = f"{latent}, {2 * latent + 1} of inpainting models or {latent + 1} of depth models are read"
+    raise UnknownFormat(explain(f"a U-Net with {channels} channels coming in", allowed))
 
 
 def _pad(folder: Path) -> int | None:

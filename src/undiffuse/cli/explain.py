@@ -11,6 +11,7 @@ from undiffuse.cli.console import Console
 from undiffuse.cli.drawing import Means, Order, boxes, generator_for, nothing_named, read_requests, scales, sides
 from undiffuse.cli.options import (
     Box,
+    Depth,
     Device,
     Embedding,
     Fill,
@@ -61,6 +62,7 @@ def command(
     small: Annotated[Path | None, typer.Option(help="Small picture to enlarge.")] = None,
     box: Box = None,
     like: Annotated[Path | None, typer.Option(help="Picture to resemble.")] = None,
+    depth: Depth = None,
     device: Device = None,
     precision: Precision = None,
     json: Json = False,
@@ -70,7 +72,7 @@ def command(
     The page needs no network: noise, latent, every step, what guidance adds, which word lit which pixels, what else the
     same noise could have become. All of it is measured with the model at hand.
     """
-    contexts = {"layout": layout, "small": small, "like": like}
+    contexts = {"layout": layout, "small": small, "like": like, "depth": depth}
     named = any((prompt, label, again, mask, box, *contexts.values()))
     if not (named or model):
         raise nothing_named()

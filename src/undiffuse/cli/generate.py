@@ -16,6 +16,7 @@ from undiffuse.cli.options import (
     Box,
     ClipSkip,
     Count,
+    Depth,
     Device,
     Embedding,
     Engine,
@@ -87,6 +88,7 @@ def command(
     small: Annotated[Path | None, typer.Option(help="Small picture to enlarge.")] = None,
     box: Box = None,
     like: Annotated[Path | None, typer.Option(help="Picture to resemble.")] = None,
+    depth: Depth = None,
     scaling: Scaling = None,
     hires_strength: HiresStrength = None,
     hires_steps: HiresSteps = None,
@@ -105,7 +107,7 @@ def command(
     A picture that was drawn from others is drawn again when each of them is passed by its option.
     """
     words = _prompts(prompts, prompts_file)
-    contexts = {"layout": layout, "small": small, "like": like}
+    contexts = {"layout": layout, "small": small, "like": like, "depth": depth}
     named = any((words, label, again, mask, box, *contexts.values()))
     if not (named or model):
         raise nothing_named()

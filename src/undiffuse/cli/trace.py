@@ -12,6 +12,7 @@ from undiffuse.cli.console import Console
 from undiffuse.cli.drawing import Means, Order, boxes, generator_for, nothing_named, read_requests, scales, sides
 from undiffuse.cli.options import (
     Box,
+    Depth,
     Device,
     Embedding,
     Fill,
@@ -71,6 +72,7 @@ def record(
     small: Annotated[Path | None, typer.Option(help="Small picture to enlarge.")] = None,
     box: Box = None,
     like: Annotated[Path | None, typer.Option(help="Picture to resemble.")] = None,
+    depth: Depth = None,
     device: Device = None,
     precision: Precision = None,
     json: Json = False,
@@ -79,7 +81,7 @@ def record(
 
     The picture is the one that 'generate' gives. The file is safetensors and holds the picture too.
     """
-    contexts = {"layout": layout, "small": small, "like": like}
+    contexts = {"layout": layout, "small": small, "like": like, "depth": depth}
     named = any((prompt, label, again, mask, box, *contexts.values()))
     if not (named or model):
         raise nothing_named()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from undiffuse.conditioners.base import PartSpec
 from undiffuse.conditioners.boxes import BoxesSpec
 from undiffuse.conditioners.clip import CLIPSpec
+from undiffuse.conditioners.depth import DepthSpec
 from undiffuse.conditioners.labels import LabelSpec
 from undiffuse.conditioners.lookalike import LookalikeSpec
 from undiffuse.conditioners.maps import MapSpec
@@ -23,4 +24,5 @@ KINDS: dict[str, type[PartSpec]] = {
     "lookalike": LookalikeSpec,
     "clip": CLIPSpec,
     "size": SizeSpec,
+    "depth": DepthSpec,
 }

@@ -48,6 +48,7 @@ ACTS_ON: dict[str, tuple[str, ...]] = {
     "small": (X, *ESTIMATES),
     "boxes": ESTIMATES,
     "like": ESTIMATES,
+    "depth": ESTIMATES,
     "context": ESTIMATES,
     "scales": (*ESTIMATES, X0),
     "guidance": (X0,),

@@ -83,5 +83,6 @@ KINDS = {
     "boxes": "boxes",
     "lookalike": "a picture to resemble",
     "size": "sizes",
+    "depth": "a depth map",
 }
 """What contexts are called; one of another kind goes by its own name."""

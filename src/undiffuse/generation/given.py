@@ -58,6 +58,8 @@ def given_by(request: Request, model: LatentDiffusion) -> dict[str, Any]:
         given["small"] = to_pixels(request.small)
     if request.like is not None:
         given["like"] = to_pixels(fit(request.like, (model.spec.size, model.spec.size)))
+    if request.depth is not None:
+        given["depth"] = _levels(request.depth, request.image, window, size)
     return given | {name: _plain(value, size) for name, value in request.context.items()}
 
 
@@ -110,6 +112,25 @@ def _indices(layout: Image.Image, model: LatentDiffusion, size: tuple[int, int])
     classes = next((part.classes for part in model.conditioner.parts if isinstance(part, MapConditioner)), ())
     indices = layout if layout.mode == "L" or not classes else read_painting(layout, classes)
     return torch.from_numpy(np.array(ImageOps.fit(indices, size, Image.Resampling.NEAREST)))
+
+
+def _levels(depth: Image.Image, image: Image.Image | None, window: Window | None, size: tuple[int, int]) -> Tensor:
+    """Levels (1, H, W) of the part of a depth map that is drawn, in its own resolution.
+
+    That is what the window shows of a map for the whole of the masked picture; of one without a mask the centre, with the
+    aspect of the size.
+    """
+    levels = torch.from_numpy(np.asarray(depth).astype(np.float32))  # (H, W)
+    height, width = levels.shape
+    if window is not None and image is not None:
+        scale = (width / image.width, height / image.height) * 2
+        left, top, right, bottom = (round(side * by) for side, by in zip(window.box, scale, strict=True))
+    else:
+        across, down = min(width, max(1, height * size[0] // size[1])), min(height, max(1, width * size[1] // size[0]))
+        left, top = (width - across) // 2, (height - down) // 2
+        right, bottom = left + across, top + down
+    rows, columns = (torch.arange(low, max(high, low + 1)) for low, high in ((top, bottom), (left, right)))
+    return levels[rows.clamp(0, height - 1)][:, columns.clamp(0, width - 1)][None]
 
 
 def _plain(value: Any, size: tuple[int, int]) -> Any:

@@ -11,12 +11,12 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec, describe_errors
 from undiffuse.diffusion.solvers.table import find_solver
-from undiffuse.generation.fields import ClassMap, Context, Mask, Rgb
+from undiffuse.generation.fields import ClassMap, Context, DepthMap, Mask, Rgb
 from undiffuse.generation.hires import Hires
 from undiffuse.generation.seed_profiles import NATIVE, PROFILES, Seeds, check_seeds
 
 RANDOM = -1
-PICTURES = ("image", "mask", "layout", "small", "like")
+PICTURES = ("image", "mask", "layout", "small", "like", "depth")
 
 Spacing = Literal[
     "trailing",
@@ -71,6 +71,7 @@ class Request(Spec):
     | `small`             | a small picture to enlarge                                                      |
     | `boxes`             | what stands where: (left, top, right, bottom, label), sides 0 to 1              |
     | `like`              | a picture that the result shall resemble                                        |
+    | `depth`             | a depth map, white where near; 8 or 16 bits, or an array of any numbers         |
     | `context`           | whatever else a model learned to read, by its name                              |
     | `scales`            | a strength of its own for a kind of context: {"map": 2.0}                       |
 
@@ -110,6 +111,7 @@ class Request(Spec):
     small: Rgb | None = None
     boxes: tuple[Box, ...] = ()
     like: Rgb | None = None
+    depth: DepthMap | None = None
     context: dict[str, Context] = Field(default_factory=dict)
     scales: dict[str, Annotated[float, Field(ge=0, le=100)]] = Field(default_factory=dict)
 

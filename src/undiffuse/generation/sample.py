@@ -35,6 +35,18 @@ from undiffuse.generation.seeds.numbers import Given, numbers_of
 from undiffuse.generation.steering import steered
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
+READABLE = {
+    "caption": "prompts",
+    "label": "labels",
+    "layout": "semantic maps",
+    "mask": "masks",
+    "small": "small pictures",
+    "depth": "depth maps",
+}
+NEEDED = {
+    "depth": ("a depth map", "pass depth, or --depth FILE, white where near: depth is not estimated"),
+}
+"""What fields are called that some models cannot do without, and how to pass them."""
 SECOND = 10**6  # added to every step of a second pass: its noise is not that of the first one
 
 
@@ -51,6 +63,7 @@ def settle(request: Request, model: LatentDiffusion, refiner: LatentDiffusion | 
         if value and field not in read:
             given = f"this model cannot read {name}" + (f" {value!r}" if isinstance(value, str) else "")
             raise SpecError(explain(given, _readable(model), f"leave {name} out"))
+    _check_needs(request, readers)
     width, height = _size(request, model)
     unit = _unit(model)
     if width % unit or height % unit:
@@ -86,7 +99,18 @@ def _said(request: Request) -> Iterator[tuple[str, object, str]]:
     yield "the small picture", request.small, "small"
     yield "boxes", request.boxes, "boxes"
     yield "the picture to resemble", request.like, "like"
+    yield "the depth map", request.depth, "depth"
     yield from ((f"the context {name!r}", True, name) for name in request.context)
+
+
+def _check_needs(request: Request, readers: Sequence[LatentDiffusion]) -> None:
+    """Refuse to draw without what the models cannot draw without."""
+    said = {field for _, value, field in _said(request) if value}
+    for part in (part for reader in readers for part in reader.conditioner.parts):
+        for field in part.needs:
+            if field not in said:
+                what, remedy = NEEDED[field]
+                raise SpecError(explain(f"nothing but words for a model that draws from {what}", f"{what} is needed", remedy))
 
 
 def _fill(request: Request, model: LatentDiffusion) -> str | None:
@@ -336,6 +360,5 @@ def _size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
 
 def _readable(model: LatentDiffusion) -> str:
     """What a model can be asked for, in words."""
-    told = {"caption": "prompts", "label": "labels", "layout": "semantic maps", "mask": "masks", "small": "small pictures"}
-    *most, last = [told.get(field, field) for field in model.conditioner.fields] or ["nothing at all"]
+    *most, last = [READABLE.get(field, field) for field in model.conditioner.fields] or ["nothing at all"]
     return f"it reads {' and '.join(filter(None, (', '.join(most), last)))}"

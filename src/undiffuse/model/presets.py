@@ -80,6 +80,7 @@ PRESETS = {
     "sd1": Preset(512, _SD1, _SD_CODEC, _SCHEDULE, "eps"),
     "sd2-base": Preset(512, _SD2, _SD_CODEC, _SCHEDULE, "eps"),
     "sd2-v": Preset(768, _SD2, _SD_CODEC, _SCHEDULE, "v"),
+    "sd2-depth": Preset(512, _SD2, _SD_CODEC, _SCHEDULE, "eps"),
     "sdxl-base": Preset(1024, _XL, _XL_CODEC, _SCHEDULE, "eps"),
     "sdxl-refiner": Preset(1024, _REFINER, _XL_CODEC, _SCHEDULE, "eps"),
 }

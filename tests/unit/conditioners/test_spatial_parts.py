@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from undiffuse.conditioners.base import ConditionerPart, PartSpec, Sight, Surroundings
+from undiffuse.conditioners.depth import DepthConditioner, DepthSpec
 from undiffuse.conditioners.maps import MapConditioner, MapSpec
 from undiffuse.conditioners.masked import MaskConditioner, MaskSpec, shrink_mask
 from undiffuse.conditioners.small import SmallConditioner, SmallSpec
@@ -20,12 +21,12 @@ CLASSES = ("sky", "ground", "animal")
 AROUND = Surroundings(channels=4, factor=4, map_classes=CLASSES)
 SIGHT = Sight(encode=lambda pixels: F.avg_pool2d(pixels, 4)[:, [0, 1, 2, 0]], describe=lambda pixels: pixels, size=(8, 16))
 PIXELS = normal((3, 8, 16), "test", "pixels").clamp(-1, 1)
-SPECS = [MaskSpec(), MapSpec(), MapSpec(how="resize"), SmallSpec(scale=2), SmallSpec(scale=4), SmallSpec(scale=8)]
+SPECS = [MaskSpec(), MapSpec(), MapSpec(how="resize"), SmallSpec(scale=2), SmallSpec(scale=4), SmallSpec(scale=8), DepthSpec()]
 
 
 def shown(part: ConditionerPart, spec: PartSpec) -> dict[str, object]:
     layout = torch.arange(128).view(8, 16) % 3
-    example = Example(PIXELS, "a fox", fields={"map": layout.to(torch.uint8).numpy()})
+    example = Example(PIXELS, "a fox", fields={"map": layout.to(torch.uint8).numpy(), "depth": PIXELS[:1]})
     return part.read([part.show(example, numpy_stream("test", spec.kind))], SIGHT)[0]
 
 
@@ -129,3 +130,24 @@ def test_pictures_of_two_sizes_make_no_batch() -> None:
 def test_a_scale_that_does_not_fit_the_latent_is_refused(scale: int, factor: int) -> None:
     with pytest.raises(SpecError, match=f"scale = {scale} .*a divisor or a multiple of the autoencoder's factor {factor}"):
         SmallConditioner(scale, factor, most_noise=0)
+
+
+def test_depth_goes_from_the_farthest_to_the_nearest_of_each_picture() -> None:
+    part = DepthConditioner(factor=4)
+    ramp = torch.arange(16.0).expand(1, 8, 16)
+    rows = part.read([{"depth": ramp}, {"depth": 7 * ramp + 100}, {"depth": torch.ones(1, 3, 5)}, {}], SIGHT)
+    spatial = part(rows, (2, 4)).slots()["spatial"]
+
+    assert spatial.shape == (4, 1, 2, 4)
+    assert (spatial[0].min(), spatial[0].max()) == (-1, 1) and bool((spatial[0].diff(dim=2) > 0).all())
+    assert torch.allclose(spatial[1], spatial[0], atol=1e-5)
+    assert not spatial[2:].any()
+    readings, there = {"depth": spatial[:2]}, torch.tensor([True, False])
+    assert torch.equal(part.embed(readings, there, (2, 4)).slots()["spatial"], torch.cat([spatial[:1], spatial[3:]]))
+
+
+def test_depth_is_never_made_up() -> None:
+    with pytest.raises(DataError, match="training pictures without depth maps; depth is not estimated"):
+        DepthConditioner(factor=4).show(Example(PIXELS, ""), numpy_stream("test", 0))
+    with pytest.raises(SpecError, match=r"factor = 0"):
+        DepthConditioner(factor=0)

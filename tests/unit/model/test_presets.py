@@ -94,5 +94,5 @@ def test_sizes_can_be_halved_as_often_as_the_nets_need(name: str) -> None:
 
 
 def test_an_unknown_preset_is_answered_with_those_there_are() -> None:
-    with pytest.raises(SpecError, match="unknown preset 'sd3'; there are: sd1, sd2-base, sd2-v, sdxl-base"):
+    with pytest.raises(SpecError, match="unknown preset 'sd3'; there are: sd1, sd2-base, sd2-depth, sd2-v, sdxl-base"):
         find_preset("sd3")
