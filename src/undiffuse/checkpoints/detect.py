@@ -15,15 +15,15 @@ EMA = "model_ema.diffusion_model"
 CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl-base", 1280: "sdxl-refiner"}
 """Features of a token that the U-Net reads: they tell the family."""
 
-LATENT, DEPTH, INPAINTING = 4, 5, 9
-FAMILIES = {("sd2", DEPTH): "sd2-depth"}
+LATENT, DEPTH, X4, INPAINTING = 4, 5, 7, 9
+FAMILIES = {("sd2", DEPTH): "sd2-depth", ("sd2", X4): "x4-upscaler"}
 """Families of their own, by what the U-Net reads and by how many channels come in."""
 STRANGE_INPUTS = {
     5: "a depth model",
     7: "an x4 upscaler",
     8: "an InstructPix2Pix model",
 }
-PREDICTED = {"sd2": None, "sd2-depth": "eps"}
+PREDICTED = {"sd2": None, "x4-upscaler": "v"}
 """What families predict; None where there are files of both kinds. All others predict eps."""
 ASIDE = {"depth_model": "give a depth map"}
 """Parts of files that are left aside, and what to do instead."""
@@ -31,6 +31,7 @@ NAMES = {
     "sd1": "Stable Diffusion 1.x",
     "sd2": "Stable Diffusion 2.x",
     "sd2-depth": "Stable Diffusion 2.x, draws from depth maps",
+    "x4-upscaler": "Stable Diffusion x4 upscaler, enlarges small pictures",
     "sdxl-base": "Stable Diffusion XL base",
     "sdxl-refiner": "Stable Diffusion XL refiner",
 }
@@ -89,7 +90,9 @@ def detect(shapes: Shapes, metadata: Mapping[str, str] | None = None) -> Found:
     found = FAMILIES.get((CONTEXTS[reads], channels), CONTEXTS[reads] if channels in (LATENT, INPAINTING) else None)
     if found is None:
         given = STRANGE_INPUTS.get(channels, f"a U-Net with {channels} channels coming in")
-        allowed = "4 channels, 9 of inpainting models, or 5 of the depth model of 2.x are read"
+        allowed = (
+            "4 channels, 9 of inpainting models, and with tokens of 2.x 5 of depth models or 7 of the x4 upscaler are read"
+        )
         raise UnknownFormat(explain(f"this is {given} that reads tokens of {reads} features", allowed))
     told = PREDICTIONS.get((metadata or {}).get("modelspec.predict_key", ""))
     aside = tuple(part for part in ASIDE if any(name.startswith(f"{part}.") for name in shapes))

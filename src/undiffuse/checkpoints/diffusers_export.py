@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from undiffuse.checkpoints.diffusers_folder import INDEX, STEMS, TEXTS, ZERO_PAD
-from undiffuse.checkpoints.diffusers_specs import codec_config, encoder_config, schedule_config, unet_config
+from undiffuse.checkpoints.diffusers_folder import INDEX, LOW_RES, STEMS, TEXTS, ZERO_PAD
+from undiffuse.checkpoints.diffusers_specs import codec_config, encoder_config, low_res_config, schedule_config, unet_config
 from undiffuse.checkpoints.foreign_tensors import write_tensors
 from undiffuse.checkpoints.keys.clip import to_huggingface
 from undiffuse.checkpoints.keys.nets import codec_names, denoiser_names
 from undiffuse.checkpoints.single_file import clip_of
+from undiffuse.conditioners.lowres import LowResSpec
 from undiffuse.conditioners.size import SizeConditioner
 from undiffuse.core.errors import CheckpointError, SpecError, explain
 from undiffuse.model.latent_diffusion import LatentDiffusion
@@ -28,6 +29,7 @@ PIPELINES = {
     ("clip",): "StableDiffusionPipeline",
     ("clip", "mask"): "StableDiffusionInpaintPipeline",
     ("clip", "depth"): "StableDiffusionDepth2ImgPipeline",
+    ("clip", "lowres"): "StableDiffusionUpscalePipeline",
     ("clip", "size"): "StableDiffusionXLPipeline",
     ("clip", "size", "mask"): "StableDiffusionXLInpaintPipeline",
 }
@@ -52,6 +54,7 @@ def write_diffusers_folder(model: LatentDiffusion, folder: Path, dtype: torch.dt
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(explain(f"{folder} is not empty", "a new or an empty folder is needed", "name another"))
     spec, clip = model.spec, clip_of(model)
+    low_res = next((part for part in spec.conditioners if isinstance(part, LowResSpec)), None)
     numbers = next((part for part in model.conditioner.parts if isinstance(part, SizeConditioner)), None)
     kinds = tuple(part.kind for part in spec.conditioners)
     if kinds not in PIPELINES:
@@ -89,6 +92,10 @@ def write_diffusers_folder(model: LatentDiffusion, folder: Path, dtype: torch.dt
             index[tokenizer] = ["transformers", "CLIPTokenizer"]
         if "depth" in kinds:
             index |= {"depth_estimator": [None, None], "feature_extractor": [None, None]}
+        elif low_res is not None:
+            _write(fresh / LOW_RES / "scheduler_config.json", low_res_config(low_res.schedule))
+            index |= {LOW_RES: ["diffusers", "DDPMScheduler"], "max_noise_level": low_res.most}
+            index |= {part: [None, None] for part in ("safety_checker", "feature_extractor", "watermarker")}
         elif numbers is None:
             index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
         else:

@@ -27,12 +27,12 @@ ENCODERS = (f"cond_stage_model.{HUGGINGFACE}", f"cond_stage_model.{OPENCLIP}")
 XL_ENCODERS = re.compile(r"conditioner\.embedders\.(\d)\.(transformer|model)\.")
 HARMLESS = re.compile(
     r"model_ema\.|betas$|alphas_cumprod|sqrt_|log_one_minus|posterior_|logvar$|scale_factor$|denoiser\.sigmas$|ddim_|lvlb_weights$"
-    r"|.*\.loss\.|loss\.|.*logit_scale$|.*position_ids$|.*\.visual\.|.*attn_mask$|embedding_manager\.|.*text_projection(\.weight)?$"
+    r"|low_scale_model\.(betas$|alphas_cumprod|sqrt_|log_one_minus)|.*\.loss\.|loss\.|.*logit_scale$|.*position_ids$|.*\.visual\.|.*attn_mask$|embedding_manager\.|.*text_projection(\.weight)?$"
 )
 """What a checkpoint may hold beside the weights: schedules, which are computed, averages, losses, and CLIP's other half."""
 
 WEIGHTS = ("plain", "ema")
-FOREIGN = ("clip", "size", "mask", "depth")
+FOREIGN = ("clip", "size", "mask", "depth", "lowres")
 """Kinds of conditioners that layouts of others have a place for."""
 SHOWN = 8
 
@@ -195,7 +195,9 @@ def clip_of(model: LatentDiffusion) -> CLIPConditioner:
     clip = next((part for part in model.conditioner.parts if isinstance(part, CLIPConditioner)), None)
     if clip is None or foreign or model.spec.codec.autoencoder.kind != "kl":
         given = f"{model.spec.name} reads {', '.join(part.kind for part in model.spec.conditioners) or 'nothing'}"
-        raise SpecError(explain(given, "layouts of Stable Diffusion hold CLIP, masks and depth maps", "keep it as it is"))
+        raise SpecError(
+            explain(given, "layouts of Stable Diffusion hold CLIP, masks, depth maps and small pictures", "keep it as it is")
+        )
     return clip
 
 

@@ -22,6 +22,7 @@ from undiffuse.cli.options import (
     Lora,
     Model,
     Negative,
+    NoiseLevel,
     Out,
     Precision,
     Scale,
@@ -38,6 +39,7 @@ def command(
     small: Annotated[Path, typer.Argument(help="Picture to enlarge, as often as the model learned it.")],
     prompts: Annotated[list[str] | None, typer.Argument(help="What it shows; several prompts give several pictures.")] = None,
     model: Model = None,
+    noise_level: NoiseLevel = None,
     vae: Vae = None,
     lora: Lora = None,
     embedding: Embedding = None,
@@ -59,11 +61,12 @@ def command(
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Enlarge a small picture, with a model that learned to."""
+    """Enlarge a small picture, with a model that learned to, for instance Stable Diffusion's x4 upscaler."""
     order = Order(
         prompts or [],
         pictures={"small": small},
         fields={
+            "noise_level": noise_level,
             "negative": negative,
             "clip_skip": clip_skip,
             "label": label,

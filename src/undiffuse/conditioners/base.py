@@ -53,12 +53,14 @@ class Sight:
     """The frozen nets that parts look at pictures through.
 
     `encode` takes pixels (B, 3, H, W) to normalised latents (B, C, h, w), `describe` to one feature vector each
-    (B, D); `size` is the height and width in pixels of the picture that is steered.
+    (B, D); `size` is the height and width in pixels of the picture that is steered. `noise` gives normal numbers of a shape
+    to parts that draw from something noised; in training it is None, and `vary` noises anew at every step.
     """
 
     encode: Callable[[Tensor], Tensor]
     describe: Callable[[Tensor], Tensor]
     size: Size
+    noise: Callable[[tuple[int, ...]], Tensor] | None = None
 
 
 class Routes(NamedTuple):

@@ -8,6 +8,7 @@ from undiffuse.conditioners.clip import CLIPSpec
 from undiffuse.conditioners.depth import DepthSpec
 from undiffuse.conditioners.labels import LabelSpec
 from undiffuse.conditioners.lookalike import LookalikeSpec
+from undiffuse.conditioners.lowres import LowResSpec
 from undiffuse.conditioners.maps import MapSpec
 from undiffuse.conditioners.masked import MaskSpec
 from undiffuse.conditioners.size import SizeSpec
@@ -25,4 +26,5 @@ KINDS: dict[str, type[PartSpec]] = {
     "clip": CLIPSpec,
     "size": SizeSpec,
     "depth": DepthSpec,
+    "lowres": LowResSpec,
 }

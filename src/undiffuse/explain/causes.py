@@ -49,6 +49,7 @@ ACTS_ON: dict[str, tuple[str, ...]] = {
     "boxes": ESTIMATES,
     "like": ESTIMATES,
     "depth": ESTIMATES,
+    "noise_level": ESTIMATES,
     "context": ESTIMATES,
     "scales": (*ESTIMATES, X0),
     "guidance": (X0,),

@@ -84,5 +84,6 @@ KINDS = {
     "lookalike": "a picture to resemble",
     "size": "sizes",
     "depth": "a depth map",
+    "lowres": "a small picture",
 }
 """What contexts are called; one of another kind goes by its own name."""

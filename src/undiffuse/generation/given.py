@@ -18,6 +18,7 @@ from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.conditioners.maps import MapConditioner
 from undiffuse.conditioners.palette import read_painting
 from undiffuse.core.pictures import to_pixels
+from undiffuse.core.random import normal
 from undiffuse.generation.request import Request
 from undiffuse.generation.window import Window
 from undiffuse.model.latent_diffusion import LatentDiffusion
@@ -48,7 +49,7 @@ def given_by(request: Request, model: LatentDiffusion) -> dict[str, Any]:
     size = (request.width or model.spec.size, request.height or model.spec.size)
     window = window_of(request, model)
     given: dict[str, Any] = {"caption": request.prompt, "label": request.label, "boxes": list(request.boxes)}
-    given["clip_skip"] = request.clip_skip
+    given |= {"clip_skip": request.clip_skip, "noise_level": request.noise_level}
     if request.image is not None and request.mask is not None and window is not None:
         given["image"] = to_pixels(window.cut(request.image))
         given["mask"] = torch.from_numpy(np.asarray(window.cut_mask(request.mask)).astype(np.float32) / 255)[None]
@@ -66,7 +67,7 @@ def given_by(request: Request, model: LatentDiffusion) -> dict[str, Any]:
 def readings_of(request: Request, model: LatentDiffusion, noise: Tensor | None = None) -> dict[str, Any]:
     """Readings of everything that a settled request says; latents are drawn with `noise` (1, C, h, w) if there is some."""
     size = (request.height or model.spec.size, request.width or model.spec.size)
-    sight = sight_of(model, size)
+    sight = replace(sight_of(model, size), noise=lambda shape: normal(shape, "draw", request.seed, 0, "small"))
     if noise is not None:
         sight = replace(sight, encode=lambda pixels: model.codec.draw(pixels.to(model.device), noise))
     return model.conditioner.read([given_by(request, model)], sight)[0]
@@ -88,6 +89,7 @@ def check_readable(request: Request, model: LatentDiffusion) -> None:
         lambda pixels: torch.zeros(len(pixels), channels, pixels.shape[2] // factor, pixels.shape[3] // factor),
         lambda pixels: torch.zeros(len(pixels), FEATURES),
         size,
+        torch.zeros,
     )
     model.conditioner.read([given_by(request, model)], blind)
     for part in model.conditioner.parts:

@@ -69,6 +69,7 @@ class Request(Spec):
     | `refine_at`         | share of the noise schedule that is behind when a refiner takes over, 0 to 1    |
     | `layout`            | a semantic map: class indices, or the colours of the model's palette            |
     | `small`             | a small picture to enlarge                                                      |
+    | `noise_level`       | how much noise hides it, for the x4 upscaler; None takes the usual 20           |
     | `boxes`             | what stands where: (left, top, right, bottom, label), sides 0 to 1              |
     | `like`              | a picture that the result shall resemble                                        |
     | `depth`             | a depth map, white where near; 8 or 16 bits, or an array of any numbers         |
@@ -109,6 +110,7 @@ class Request(Spec):
     refine_at: Annotated[float, Field(gt=0, lt=1)] | None = None
     layout: ClassMap | None = None
     small: Rgb | None = None
+    noise_level: Annotated[int, Field(ge=0)] | None = None
     boxes: tuple[Box, ...] = ()
     like: Rgb | None = None
     depth: DepthMap | None = None

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from undiffuse.conditioners.lowres import LowResConditioner
 from undiffuse.conditioners.masked import shrink_mask
 from undiffuse.conditioners.small import SmallConditioner
 from undiffuse.core.conditioning import Conditioning
@@ -35,6 +36,7 @@ from undiffuse.generation.seeds.numbers import Given, numbers_of
 from undiffuse.generation.steering import steered
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
+ENLARGING = (SmallConditioner, LowResConditioner)
 READABLE = {
     "caption": "prompts",
     "label": "labels",
@@ -44,6 +46,7 @@ READABLE = {
     "depth": "depth maps",
 }
 NEEDED = {
+    "small": ("a small picture", "pass small, or --small FILE, or run 'undiffuse upscale FILE'"),
     "depth": ("a depth map", "pass depth, or --depth FILE, white where near: depth is not estimated"),
 }
 """What fields are called that some models cannot do without, and how to pass them."""
@@ -78,7 +81,8 @@ def settle(request: Request, model: LatentDiffusion, refiner: LatentDiffusion | 
         if kind in request.scales and not part.guided:
             allowed = "that is followed as it is, guidance is not about it"
             raise SpecError(explain(f"scales names {kind!r}", allowed, "leave it out"))
-    settled = request.replace(width=width, height=height, fill=_fill(request, model))
+    told = {"fill": _fill(request, model), "noise_level": _noise_level(request, model)}
+    settled = request.replace(width=width, height=height, **told)
     _check_second(settled, model)
     if settled.refine_at is not None:
         last = settled if settled.hires is None else _second(settled, model)
@@ -97,6 +101,7 @@ def _said(request: Request) -> Iterator[tuple[str, object, str]]:
     yield "the label", request.label, "label"
     yield "the semantic map", request.layout, "layout"
     yield "the small picture", request.small, "small"
+    yield "a noise level", request.noise_level is not None, "noise_level"
     yield "boxes", request.boxes, "boxes"
     yield "the picture to resemble", request.like, "like"
     yield "the depth map", request.depth, "depth"
@@ -122,6 +127,17 @@ def _fill(request: Request, model: LatentDiffusion) -> str | None:
         remedy = "fill = 'known' or 'repaint' works with any model"
         raise SpecError(explain("fill = 'learned'", f"this model has not learned 'mask': {_readable(model)}", remedy))
     return request.fill or ("learned" if learned else "known")
+
+
+def _noise_level(request: Request, model: LatentDiffusion) -> int | None:
+    """How much noise hides a small picture: as asked, else as is usual where a model is told it at all."""
+    part = next((part for part in model.conditioner.parts if isinstance(part, LowResConditioner)), None)
+    if part is None:
+        return None
+    if request.seeds != NATIVE:
+        given = f"seeds {request.seeds!r} with a model that draws from small pictures under noise"
+        raise SpecError(explain(given, "only our own numbers are known for that", f"take seeds = {NATIVE!r}"))
+    return part.usual if request.noise_level is None else request.noise_level
 
 
 def _check_second(request: Request, model: LatentDiffusion) -> None:
@@ -351,7 +367,7 @@ def _latent_size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
 def _size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
     """Width and height in pixels; where the request leaves them open those of its enlarged picture, or the model's own."""
     width = height = model.spec.size
-    scale = next((part.scale for part in model.conditioner.parts if isinstance(part, SmallConditioner)), None)
+    scale = next((part.scale for part in model.conditioner.parts if isinstance(part, ENLARGING)), None)
     if request.small is not None and scale is not None:
         unit = _unit(model)
         width, height = (max(unit, round(side * scale / unit) * unit) for side in request.small.size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,19 +11,30 @@ import torch.nn.functional as F
 
 from undiffuse.conditioners.base import ConditionerPart, PartSpec, Sight, Surroundings
 from undiffuse.conditioners.depth import DepthConditioner, DepthSpec
+from undiffuse.conditioners.lowres import IMAGE_SPACE, LowResConditioner, LowResSpec
 from undiffuse.conditioners.maps import MapConditioner, MapSpec
 from undiffuse.conditioners.masked import MaskConditioner, MaskSpec, shrink_mask
 from undiffuse.conditioners.small import SmallConditioner, SmallSpec
 from undiffuse.core.errors import DataError, SpecError
 from undiffuse.core.random import BatchNoise, normal, numpy_stream
 from undiffuse.data.records import Example
+from undiffuse.diffusion.schedule import build_schedule
 
 CPU = torch.device("cpu")
 CLASSES = ("sky", "ground", "animal")
 AROUND = Surroundings(channels=4, factor=4, map_classes=CLASSES)
 SIGHT = Sight(encode=lambda pixels: F.avg_pool2d(pixels, 4)[:, [0, 1, 2, 0]], describe=lambda pixels: pixels, size=(8, 16))
 PIXELS = normal((3, 8, 16), "test", "pixels").clamp(-1, 1)
-SPECS = [MaskSpec(), MapSpec(), MapSpec(how="resize"), SmallSpec(scale=2), SmallSpec(scale=4), SmallSpec(scale=8), DepthSpec()]
+SPECS = [
+    MaskSpec(),
+    MapSpec(),
+    MapSpec(how="resize"),
+    SmallSpec(scale=2),
+    SmallSpec(scale=4),
+    SmallSpec(scale=8),
+    DepthSpec(),
+    LowResSpec(),
+]
 
 
 def shown(part: ConditionerPart, spec: PartSpec) -> dict[str, object]:
@@ -151,3 +164,36 @@ def test_depth_is_never_made_up() -> None:
         DepthConditioner(factor=4).show(Example(PIXELS, ""), numpy_stream("test", 0))
     with pytest.raises(SpecError, match=r"factor = 0"):
         DepthConditioner(factor=0)
+
+
+def test_a_drawing_hides_the_small_picture_as_its_schedule_says() -> None:
+    part, noise = LowResConditioner(factor=4), normal((3, 2, 4), "test", "hidden")
+    level = build_schedule(IMAGE_SPACE).at(200)
+    asked = [{"small": PIXELS, "noise_level": 200}, {"small": PIXELS}, {}]
+    rows = part.read(asked, replace(SIGHT, noise=lambda shape: noise))
+    cond = part(rows, (2, 4)).slots()
+    plain = part.read(asked, SIGHT)[0]["lowres"]
+
+    assert torch.allclose(cond["spatial"][0], level.alpha * plain + level.sigma * noise)
+    assert cond["vector"].argmax(1).tolist()[:2] == [200, 20] and cond["vector"].sum(1).tolist() == [1, 1, 0]
+    assert level.alpha**2 == pytest.approx(np.prod(1 - np.linspace(0.01, np.sqrt(0.02), 1000)[:201] ** 2))
+
+
+def test_training_hides_small_pictures_under_every_level_and_tells_it() -> None:
+    part = LowResConditioner(factor=4, most=3)
+    small = torch.zeros(64, 3, 2, 4)
+    seen = part.vary({"lowres": small}, BatchNoise(CPU, 64, range(64), "test", 0))
+    there = torch.arange(64) > 0
+    cond = part.embed(seen, there, (2, 4)).slots()
+
+    assert set(seen["lowres_level"].tolist()) == {0, 1, 2, 3}
+    assert torch.equal(cond["vector"][1:].argmax(1), seen["lowres_level"][1:].long())
+    assert not cond["vector"][0].any() and not cond["spatial"][0].any()
+    sigma = torch.tensor([build_schedule(IMAGE_SPACE).at(t).sigma for t in seen["lowres_level"].tolist()])
+    assert (seen["lowres"].flatten(1).std(1) / sigma).mean() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(("told", "words"), [({"most": 1000}, "most = 1000"), ({"schedule": {"kind": "flow"}}, "'flow'")])
+def test_a_level_that_no_schedule_has_is_refused(told: dict[str, object], words: str) -> None:
+    with pytest.raises(SpecError, match=f"{words}.*; a level of a schedule in steps is needed"):
+        LowResSpec.parse(told)
