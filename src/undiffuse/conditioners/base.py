@@ -119,8 +119,9 @@ class ConditionerPart(nn.Module, ABC):
     delivers: features of a token, features of the vector, channels of the map; 0 where it leaves that slot
     empty. A row without its readings, or with None in them, gets the null: what the model learned to take for
     "nothing was said". `stored` tells that readings are arrays, to be kept with the latents; `guided` that
-    guidance leaves the part out of what it steers away from; `needs` names fields without which nothing is drawn;
-    `frozen` that its weights never learn. `against` holds readings that negative prompts are told, whatever was said.
+    guidance leaves the part out of what it steers away from; `needs` names fields without which nothing is drawn, if
+    the part was never left out; `frozen` that its weights never learn. `against` holds readings that negative prompts are
+    told, whatever was said.
     """
 
     fields: ClassVar[tuple[str, ...]] = ()

@@ -39,7 +39,7 @@ class DepthSpec(PartSpec):
 
 
 class DepthConditioner(ConditionerPart):
-    """Reads `depth` (1, H, W) in any size and any unit, more where it is nearer; without one nothing is drawn.
+    """Reads `depth` (1, H, W) in any size and any unit, more where it is nearer.
 
     The map is brought to the latent's size and to [-1, 1], of every picture from its farthest to its nearest place. The
     null, of rows that say nothing, is 0 everywhere. Nothing is guided: depth is known in what guidance compares with.

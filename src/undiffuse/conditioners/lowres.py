@@ -59,7 +59,7 @@ class LowResSpec(PartSpec):
 
 
 class LowResConditioner(ConditionerPart):
-    """Reads `small` (3, h, w), pixels in [-1, 1], and `noise_level`, 20 when left out; without a picture nothing is drawn.
+    """Reads `small` (3, h, w), pixels in [-1, 1], and `noise_level`, 20 when left out.
 
     The map is the small picture under noise of this level. The vector tells the level: 1 in its place, 0 elsewhere, so that
     a table of the net's has a row for it. The null is 0 throughout. Nothing is guided: both are known.

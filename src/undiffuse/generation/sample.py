@@ -109,13 +109,14 @@ def _said(request: Request) -> Iterator[tuple[str, object, str]]:
 
 
 def _check_needs(request: Request, readers: Sequence[LatentDiffusion]) -> None:
-    """Refuse to draw without what the models cannot draw without."""
+    """Refuse to draw without what the models cannot draw without: what was never left out in training."""
     said = {field for _, value, field in _said(request) if value}
-    for part in (part for reader in readers for part in reader.conditioner.parts):
-        for field in part.needs:
-            if field not in said:
-                what, remedy = NEEDED[field]
-                raise SpecError(explain(f"nothing but words for a model that draws from {what}", f"{what} is needed", remedy))
+    pairs = [pair for one in readers for pair in zip(one.spec.conditioners, one.conditioner.parts, strict=True)]
+    needed = [field for spec, part in pairs if spec.drop == 0 for field in part.needs]
+    missing = next((field for field in needed if field not in said), None)
+    if missing is not None:
+        what, remedy = NEEDED[missing]
+        raise SpecError(explain(f"nothing but words for a model that draws from {what}", f"{what} is needed", remedy))
 
 
 def _fill(request: Request, model: LatentDiffusion) -> str | None:
