@@ -80,6 +80,17 @@ def test_the_same_picture(strength: float | None, pipelines: Pipelines, monkeypa
     assert furthest(draw(asked.replace(depth=LEVELS[::-1])).images[0], expected) > ALLOWED
 
 
+def test_the_same_seed_gives_the_same_picture(pipelines: Pipelines) -> None:
+    pipe, folder = pipelines("depth")
+    told = {"image": PHOTO, "depth_map": torch.from_numpy(LEVELS.astype(np.float32))[None], "strength": 0.75}
+    common = {"num_inference_steps": STEPS, "guidance_scale": 4.0, "output_type": "np"}
+    expected = pipe("a fox", generator=torch.Generator().manual_seed(SEED), **told, **common).images[0]
+
+    draw = Generator(load_model(folder), device="cpu", precision="fp32", tell=None)
+    asked = Request("a fox", depth=LEVELS, image=PHOTO, strength=0.75, seeds="diffusers", **PLAIN)
+    assert furthest(draw(asked).images[0], expected) <= ALLOWED
+
+
 def test_a_folder_of_ours_draws_the_same_in_diffusers(
     pipelines: Pipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

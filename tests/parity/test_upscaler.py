@@ -66,6 +66,18 @@ def test_the_same_picture(noise_level: int, pipelines: Pipelines, monkeypatch: p
     assert furthest(other.images[0], expected) > ALLOWED
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+def test_the_same_seed_gives_the_same_picture(eta: float, pipelines: Pipelines) -> None:
+    pipe, folder = pipelines("x4")
+    common = {"num_inference_steps": STEPS, "guidance_scale": 4.0, "output_type": "np", "noise_level": 100, "eta": eta}
+    expected = pipe("a fox", image=SMALL, generator=torch.Generator().manual_seed(SEED), **common).images[0]
+
+    draw = Generator(load_model(folder), device="cpu", precision="fp32", tell=None)
+    asked = Request("a fox", small=SMALL, seeds="diffusers", noise_level=100, eta=eta, **PLAIN)
+    assert furthest(draw(asked).images[0], expected) <= ALLOWED
+    assert furthest(draw(asked.replace(seeds="native")).images[0], expected) > ALLOWED
+
+
 def test_a_picture_does_not_depend_on_its_batch(pipelines: Pipelines) -> None:
     draw = Generator(load_model(pipelines("x4")[1]), device="cpu", precision="fp32", tell=None)
     together = draw(Request("a fox", small=SMALL, count=3, **PLAIN)).images
@@ -133,8 +145,9 @@ def test_what_cannot_be_drawn_is_refused(pipelines: Pipelines, tiny_model: Laten
         draw(Request("a fox", small=SMALL, noise_level=351, **PLAIN))
     with pytest.raises(SpecError, match=r"noise_level = -1: "):
         Request("a fox", small=SMALL, noise_level=-1)
-    with pytest.raises(SpecError, match=r"seeds 'diffusers' with a model that draws from small pictures under noise"):
-        draw(Request("a fox", small=SMALL, seeds="diffusers", **PLAIN))
+    for told in ({"seeds": "comfyui"}, {"seeds": "diffusers-gpu"}, {"seeds": "diffusers", "image": SMALL}):
+        with pytest.raises(SpecError, match=r"with a model that draws from small pictures under noise.*take seeds = 'native'"):
+            draw(Request("a fox", small=SMALL, **told, **PLAIN))
     with pytest.raises(SpecError, match=r"cannot read a noise level; it reads prompts and labels"):
         other(Request("a fox", noise_level=20))
 

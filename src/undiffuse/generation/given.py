@@ -18,8 +18,8 @@ from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.conditioners.maps import MapConditioner
 from undiffuse.conditioners.palette import read_painting
 from undiffuse.core.pictures import to_pixels
-from undiffuse.core.random import normal
 from undiffuse.generation.request import Request
+from undiffuse.generation.seeds.numbers import numbers_of
 from undiffuse.generation.window import Window
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
@@ -67,7 +67,8 @@ def given_by(request: Request, model: LatentDiffusion) -> dict[str, Any]:
 def readings_of(request: Request, model: LatentDiffusion, noise: Tensor | None = None) -> dict[str, Any]:
     """Readings of everything that a settled request says; latents are drawn with `noise` (1, C, h, w) if there is some."""
     size = (request.height or model.spec.size, request.width or model.spec.size)
-    sight = replace(sight_of(model, size), noise=lambda shape: normal(shape, "draw", request.seed, 0, "small"))
+    latent = (model.codec.channels, *(side // model.codec.factor for side in size))
+    sight = replace(sight_of(model, size), noise=numbers_of(request, latent).hidden)
     if noise is not None:
         sight = replace(sight, encode=lambda pixels: model.codec.draw(pixels.to(model.device), noise))
     return model.conditioner.read([given_by(request, model)], sight)[0]

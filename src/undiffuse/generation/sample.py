@@ -36,6 +36,8 @@ from undiffuse.generation.seeds.numbers import Given, numbers_of
 from undiffuse.generation.steering import steered
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
+HIDING = (NATIVE, "diffusers")
+"""Seeds of which it is known how they hide small pictures."""
 ENLARGING = (SmallConditioner, LowResConditioner)
 READABLE = {
     "caption": "prompts",
@@ -135,9 +137,10 @@ def _noise_level(request: Request, model: LatentDiffusion) -> int | None:
     part = next((part for part in model.conditioner.parts if isinstance(part, LowResConditioner)), None)
     if part is None:
         return None
-    if request.seeds != NATIVE:
-        given = f"seeds {request.seeds!r} with a model that draws from small pictures under noise"
-        raise SpecError(explain(given, "only our own numbers are known for that", f"take seeds = {NATIVE!r}"))
+    if request.seeds not in HIDING or (request.seeds != NATIVE and request.image is not None):
+        start = " and starts from another" if request.image is not None else ""
+        given = f"seeds {request.seeds!r} with a model that draws from small pictures under noise{start}"
+        raise SpecError(explain(given, "no numbers of other programs are known for that", f"take seeds = {NATIVE!r}"))
     return part.usual if request.noise_level is None else request.noise_level
 
 
