@@ -16,7 +16,7 @@ from undiffuse.networks import unet
 from undiffuse.networks.attention import Attention, GatedFeedForward, SpatialTransformer, TransformerBlock
 from undiffuse.networks.blocks import ResidualBlock, SpatialSelfAttention
 from undiffuse.networks.discriminator import Discriminator
-from undiffuse.networks.embeddings import EmbeddingMLP, TimeEmbedding
+from undiffuse.networks.embeddings import EmbeddingMLP, TableEmbedding, TimeEmbedding
 from undiffuse.networks.perceptual import PerceptualDistance
 
 MASK = torch.tensor([[True, True, False]])
@@ -84,6 +84,15 @@ def test_gated_feed_forward() -> None:
 def test_transformer_block_with_a_masked_context() -> None:
     inputs = random(1, 2, 4), random(1, 3, 3, name="context")
     check(TransformerBlock(4, 2, context_width=3), *inputs, call=lambda run, x, context: run(x, context, MASK))
+
+
+def test_transformer_block_that_attends_to_its_context_alone() -> None:
+    net = TransformerBlock(4, 2, context_width=3, cross_only=True)
+    check(net, random(1, 2, 4), random(1, 3, 3, name="context"), call=lambda run, x, context: run(x, context, MASK))
+
+
+def test_table() -> None:
+    check(TableEmbedding(3, 2), random(2, 3))
 
 
 def test_transformer_block_without_context() -> None:

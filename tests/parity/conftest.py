@@ -11,8 +11,11 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    DDPMScheduler,
+    StableDiffusionDepth2ImgPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionUpscalePipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -46,9 +49,9 @@ def text_encoder(name: str, activation: str = "quick_gelu", projection: int | No
     return randomised(kind(config), name)
 
 
-def autoencoder() -> nn.Module:
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-    sizes = {"block_out_channels": (32, 32), "layers_per_block": 1, "latent_channels": 4, "sample_size": 32}
+def autoencoder(levels: int = 2) -> nn.Module:
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels}
+    sizes = {"block_out_channels": (32,) * levels, "layers_per_block": 1, "latent_channels": 4, "sample_size": 32}
     return randomised(AutoencoderKL(**blocks, **sizes, scaling_factor=0.18215), "vae")
 
 
@@ -60,7 +63,7 @@ def unet(channels: int = 4, **more: Any) -> nn.Module:
 
 def scheduler(**more: Any) -> DDIMScheduler:
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    return DDIMScheduler(**betas, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing", **more)
+    return DDIMScheduler(**(betas | more), clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing")
 
 
 def xl(refines: bool, end: CLIPTokenizer, zero: CLIPTokenizer) -> Any:
@@ -84,18 +87,33 @@ def xl(refines: bool, end: CLIPTokenizer, zero: CLIPTokenizer) -> Any:
     return StableDiffusionXLPipeline(text_encoder=text_encoder("one"), tokenizer=end, **parts)
 
 
+def upscaler(zero: CLIPTokenizer) -> Any:
+    """The x4 upscaler: no self-attention on the first level, a row of a table for every noise level."""
+    betas = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
+    vae = autoencoder(3)
+    vae.register_to_config(scaling_factor=0.08333)
+    crossing = {"only_cross_attention": (True, False), "num_class_embeds": 1000}
+    parts = {"vae": vae, "text_encoder": text_encoder("one", "gelu"), "tokenizer": zero}
+    parts["unet"] = unet(7, **crossing, use_linear_projection=True)
+    parts["low_res_scheduler"] = DDPMScheduler(**betas)
+    return StableDiffusionUpscalePipeline(**parts, scheduler=scheduler(prediction_type="v_prediction", **betas))
+
+
 def build(kind: str, tokenizers: Path) -> Any:
     end, zero = (CLIPTokenizer.from_pretrained(tokenizers / name) for name in ("end", "zero"))
     silent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     if kind in ("xl", "refiner"):
         return xl(kind == "refiner", end, zero)
-    if kind == "sd2-v":
-        parts = {
-            "text_encoder": text_encoder("one", "gelu"),
-            "tokenizer": zero,
-            "scheduler": scheduler(prediction_type="v_prediction"),
-        }
-        parts["unet"] = unet(use_linear_projection=True, attention_head_dim=(4, 8))
+    if kind == "x4":
+        return upscaler(zero)
+    if kind in ("sd2-v", "depth"):
+        predicts = "v_prediction" if kind == "sd2-v" else "epsilon"
+        parts = {"text_encoder": text_encoder("one", "gelu"), "tokenizer": zero}
+        parts["scheduler"] = scheduler(prediction_type=predicts)
+        parts["unet"] = unet(5 if kind == "depth" else 4, use_linear_projection=True, attention_head_dim=(4, 8))
+        if kind == "depth":
+            blind = {"depth_estimator": None, "feature_extractor": None}
+            return StableDiffusionDepth2ImgPipeline(vae=autoencoder(), **parts, **blind)
     else:
         parts = {"text_encoder": text_encoder("one"), "tokenizer": end, "scheduler": scheduler()}
         parts["unet"] = unet(9 if kind == "inpaint" else 4)
@@ -105,7 +123,7 @@ def build(kind: str, tokenizers: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Path]]:
-    """A pipeline of a kind ("sd1", "sd2-v", "xl", "refiner", "inpaint"), and the folder that it was saved in."""
+    """A pipeline of a kind ("sd1", "sd2-v", "xl", "refiner", "inpaint", "depth", "x4"), and the folder that it was saved in."""
     root = tmp_path_factory.mktemp("pipelines")
     _write_tokenizer(root / "end", None)
     _write_tokenizer(root / "zero", 0)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from undiffuse.checkpoints.diffusers_export import write_diffusers_folder
 from undiffuse.checkpoints.diffusers_folder import load_diffusers_folder
@@ -21,7 +22,8 @@ from undiffuse.core.random import normal
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 Pipelines = Callable[[str], tuple[Any, Path]]
-KINDS = ["sd1", "sd2-v", "xl", "inpaint"]
+KINDS = ["sd1", "sd2-v", "xl", "inpaint", "depth", "x4"]
+BESIDE = {"inpaint": 5, "depth": 1, "x4": 3}  # channels
 PROMPT = "a fox, 3d render"
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -47,27 +49,32 @@ def test_every_net_of_a_folder_answers_as_diffusers_does(kind: str, pipelines: P
         assert cond.vector is not None and relative_error(cond.vector[:, :24], encoded[2]) <= 1e-5
 
     z = normal((1, 4, 8, 8), kind)
-    spatial = normal((1, 5, 8, 8), kind, "map") if kind == "inpaint" else None
+    spatial = normal((1, BESIDE[kind], 8, 8), kind, "map") if kind in BESIDE else None
     numbers = torch.tensor([[16, 16, 0, 0, 16, 16]])  # a latent of 8 is a picture of 16
     added = {"added_cond_kwargs": {"text_embeds": encoded[2], "time_ids": numbers}} if kind == "xl" else {}
+    vector = cond.vector
+    if kind == "x4":
+        vector, added = one_hot(torch.tensor([123]), 1000).float(), {"class_labels": torch.tensor([123])}
     t = torch.tensor([481.0])
     seen = z if spatial is None else torch.cat([z, spatial], dim=1)
     expected = pipe.unet(seen, t, encoded[0], **added).sample
-    ours = model.denoiser.network(z, t, Conditioning(cond.vector, cond.tokens, cond.token_mask, spatial))
+    ours = model.denoiser.network(z, t, Conditioning(vector, cond.tokens, cond.token_mask, spatial))
     assert relative_error(ours, expected) <= 1e-5
 
+    scale = pipe.vae.config.scaling_factor
     pixels = normal((1, 3, 16, 16), kind, "pixels")
-    assert relative_error(model.codec.encode(pixels), pipe.vae.encode(pixels).latent_dist.mean * 0.18215) <= 1e-5
-    raw = model.codec.autoencoder.decode(z / 0.18215)
-    assert relative_error(raw, pipe.vae.decode(z / 0.18215).sample) <= 1e-5
-    assert model.spec.prediction == ("v" if kind == "sd2-v" else "eps")
+    assert relative_error(model.codec.encode(pixels), pipe.vae.encode(pixels).latent_dist.mean * scale) <= 1e-5
+    raw = model.codec.autoencoder.decode(z / scale)
+    assert relative_error(raw, pipe.vae.decode(z / scale).sample) <= 1e-5
+    assert model.spec.prediction == ("v" if kind in ("sd2-v", "x4") else "eps")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_that_we_wrote_is_the_same_in_diffusers(kind: str, pipelines: Pipelines, tmp_path: Path) -> None:
     pipe, folder = pipelines(kind)
     write_diffusers_folder(load_diffusers_folder(folder), tmp_path / "ours")
-    theirs = DiffusionPipeline.from_pretrained(tmp_path / "ours")
+    blind = {"depth_estimator": None, "feature_extractor": None} if kind == "depth" else {}
+    theirs = DiffusionPipeline.from_pretrained(tmp_path / "ours", **blind)
     assert type(theirs) is type(pipe)
     for part in ("unet", "vae", "text_encoder", *(["text_encoder_2"] if kind == "xl" else [])):
         before, after = getattr(pipe, part).state_dict(), getattr(theirs, part).state_dict()

@@ -16,7 +16,7 @@ PAGE = ROOT / "docs/how-to/new-context.md"
 TRAIN = """
 from undiffuse.training.recipe import load_recipe
 from undiffuse.training.run import train
-train(load_recipe({recipe!r}, [{settings}]), "runs/depth")
+train(load_recipe({recipe!r}, [{settings}]), "runs/lines")
 """
 
 
@@ -27,14 +27,14 @@ def blocks(language: str) -> list[str]:
 def follow_the_page(package: Path) -> None:
     """Write the file, and add the row, to a copy of the package."""
     part, _ = blocks("python")
-    (package / "conditioners/depth.py").write_text(part)
+    (package / "conditioners/lines.py").write_text(part)
     added = [line[1:] for line in blocks("diff")[0].splitlines() if line.startswith("+")]
     table = (package / "conditioners/table.py").read_text()
     table = table.replace("from undiffuse.conditioners.labels", f"{added[0]}\nfrom undiffuse.conditioners.labels", 1)
     (package / "conditioners/table.py").write_text(table.replace("}\n", f"{added[1]}\n}}\n", 1))
 
 
-def test_the_page_adds_a_depth_map(
+def test_the_page_adds_a_line_drawing(
     tmp_path: Path, tiny_folder: Path, make_photos: Callable[..., Path], diffusion_recipe: Path
 ) -> None:
     package = tmp_path / "copy/undiffuse"
@@ -42,7 +42,7 @@ def test_the_page_adds_a_depth_map(
     follow_the_page(package)
     parts = [f"objective.codec={tiny_folder}", f"conditioners.text.source={tiny_folder}"]
     settings = [f"data.path={make_photos(4, 'texts')}", *parts, "run.steps=1"]
-    recipe = tmp_path / "depth.toml"
+    recipe = tmp_path / "lines.toml"
     recipe.write_text(diffusion_recipe.read_text() + blocks("toml")[0])
     code = TRAIN.format(recipe=str(recipe), settings=", ".join(map(repr, settings)))
 
@@ -53,4 +53,4 @@ def test_the_page_adds_a_depth_map(
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "fox.png").is_file()
-    assert '"kind": "depth"' in (tmp_path / "runs/depth/model/spec.json").read_text()
+    assert '"kind": "lines"' in (tmp_path / "runs/lines/model/spec.json").read_text()

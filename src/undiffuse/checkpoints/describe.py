@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from undiffuse.checkpoints.detect import detect, other_kind
+from undiffuse.checkpoints.detect import ASIDE, detect, other_kind
 from undiffuse.checkpoints.headers import PICKLES, read_header, shapes_of
 from undiffuse.checkpoints.lora_detect import base_of_lora, kind_of_lora
 from undiffuse.checkpoints.pickled_headers import read_pickle_header
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 
+ASIDE_IN_FOLDERS = {"depth_estimator": ASIDE["depth_model"], "feature_extractor": "it prepares pictures for that"}
 SPEC, INDEX = "spec.json", "model_index.json"
 
 
@@ -29,7 +30,8 @@ def describe_folder(path: Path) -> dict[str, Any]:
         files = sorted(path.glob("*.safetensors" if kind == "spec" else "*/*.safetensors"))
         if (path / told).is_file() and files:
             found = {str(file.relative_to(path)): describe_file(file, part=True) for file in files}
-            return {kind: _json(path / told), "files": found}
+            more = _more(path, _json(path / told)) if kind == "pipeline" else {}
+            return {kind: _json(path / told), **more, "files": found}
     allowed = f"a model folder has {SPEC} and *.safetensors, one of diffusers {INDEX} and a folder a part"
     remedy = "name a file inside it to see that one"
     raise UnknownFormat(explain(f"{path} is no model folder", allowed, remedy))
@@ -84,6 +86,8 @@ def _kind(shapes: dict[str, tuple[int, ...]], metadata: Mapping[str, str], stran
         "family": found.family,
         "prediction": found.prediction,
         "inpainting": found.inpainting,
+        "channels": found.channels,
+        "aside": found.unread,
         "ema": found.ema,
         "readable": True,
         "remedy": remedy,
@@ -103,6 +107,15 @@ def _other(shapes: dict[str, tuple[int, ...]], metadata: Mapping[str, str], refu
         base = base_of_lora(shapes, metadata)
         told |= {"kind": f"{kind_of_lora(shapes)} for {base or 'a model that it does not tell'}", "base": base}
     return told
+
+
+def _more(path: Path, index: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a pipeline how many channels come into its U-Net, and which of its parts are left aside."""
+    config = path / "unet" / "config.json"
+    channels = _json(config).get("in_channels") if config.is_file() else None
+    there = [part for part in ASIDE_IN_FOLDERS if (index.get(part) or [None])[0]]
+    there = there if "depth_estimator" in there else []
+    return {"channels": channels, "aside": [f"{part}: not read, {ASIDE_IN_FOLDERS[part]}" for part in there]}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -15,11 +15,25 @@ EMA = "model_ema.diffusion_model"
 CONTEXTS = {768: "sd1", 1024: "sd2", 2048: "sdxl-base", 1280: "sdxl-refiner"}
 """Features of a token that the U-Net reads: they tell the family."""
 
-LATENT, INPAINTING = 4, 9
+LATENT, DEPTH, X4, INPAINTING = 4, 5, 7, 9
+FAMILIES = {("sd2", DEPTH): "sd2-depth", ("sd2", X4): "x4-upscaler"}
+"""Families of their own, by what the U-Net reads and by how many channels come in."""
 STRANGE_INPUTS = {
     5: "a depth model",
     7: "an x4 upscaler",
     8: "an InstructPix2Pix model",
+}
+PREDICTED = {"sd2": None, "x4-upscaler": "v"}
+"""What families predict; None where there are files of both kinds. All others predict eps."""
+ASIDE = {"depth_model": "give a depth map"}
+"""Parts of files that are left aside, and what to do instead."""
+NAMES = {
+    "sd1": "Stable Diffusion 1.x",
+    "sd2": "Stable Diffusion 2.x",
+    "sd2-depth": "Stable Diffusion 2.x, draws from depth maps",
+    "x4-upscaler": "Stable Diffusion x4 upscaler, enlarges small pictures",
+    "sdxl-base": "Stable Diffusion XL base",
+    "sdxl-refiner": "Stable Diffusion XL refiner",
 }
 PREDICTIONS = {"epsilon": "eps", "eps": "eps", "v": "v", "v_prediction": "v"}
 
@@ -28,21 +42,28 @@ PREDICTIONS = {"epsilon": "eps", "eps": "eps", "v": "v", "v_prediction": "v"}
 class Found:
     """A whole checkpoint: its family, whether its U-Net fills masks, and whether it holds averaged weights beside the others.
 
-    `prediction` is None where the file alone does not tell: SD 2.x files for eps and for v look alike.
+    `prediction` is None where the file alone does not tell: SD 2.x files for eps and for v look alike. `channels` come into
+    the U-Net; `aside` names parts of the file that are not read.
     """
 
     family: str
     inpainting: bool
     ema: bool
     prediction: str | None
+    channels: int = LATENT
+    aside: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
         """For people."""
-        names = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl-base": "Stable Diffusion XL base"}
-        name = names.get(self.family, "Stable Diffusion XL refiner")
         fills = "inpainting, " if self.inpainting else ""
-        return f"{name}, {fills}predicts {self.prediction or 'eps or v, the file does not tell'}"
+        predicts = f"predicts {self.prediction or 'eps or v, the file does not tell'}"
+        return f"{NAMES[self.family]}, {fills}{self.channels} channels come in, {predicts}"
+
+    @property
+    def unread(self) -> list[str]:
+        """For people: what of the file is left aside, and what to do instead."""
+        return [f"{part}: not read, {ASIDE[part]}" for part in self.aside]
 
 
 def detect(shapes: Shapes, metadata: Mapping[str, str] | None = None) -> Found:
@@ -66,12 +87,17 @@ def detect(shapes: Shapes, metadata: Mapping[str, str] | None = None) -> Found:
         given = f"a U-Net that reads {f'tokens of {reads} features' if reads else 'no tokens'}"
         known = ", ".join(f"{width} ({name})" for width, name in CONTEXTS.items())
         raise UnknownFormat(explain(given, f"those of Stable Diffusion read {known}"))
-    if channels not in (LATENT, INPAINTING):
+    found = FAMILIES.get((CONTEXTS[reads], channels), CONTEXTS[reads] if channels in (LATENT, INPAINTING) else None)
+    if found is None:
         given = STRANGE_INPUTS.get(channels, f"a U-Net with {channels} channels coming in")
-        raise UnknownFormat(explain(f"this is {given}", "4 channels, or 9 of inpainting models, are read"))
+        allowed = (
+            "4 channels, 9 of inpainting models, and with tokens of 2.x 5 of depth models or 7 of the x4 upscaler are read"
+        )
+        raise UnknownFormat(explain(f"this is {given} that reads tokens of {reads} features", allowed))
     told = PREDICTIONS.get((metadata or {}).get("modelspec.predict_key", ""))
-    prediction = told or (None if CONTEXTS[reads] == "sd2" else "eps")
-    return Found(CONTEXTS[reads], channels == INPAINTING, any(name.startswith(EMA) for name in shapes), prediction)
+    aside = tuple(part for part in ASIDE if any(name.startswith(f"{part}.") for name in shapes))
+    ema = any(name.startswith(EMA) for name in shapes)
+    return Found(found, channels == INPAINTING, ema, told or PREDICTED.get(found, "eps"), channels, aside)
 
 
 def other_kind(shapes: Shapes) -> str:

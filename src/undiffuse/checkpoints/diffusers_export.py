@@ -13,24 +13,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from undiffuse.checkpoints.diffusers_folder import INDEX, STEMS, TEXTS, ZERO_PAD
-from undiffuse.checkpoints.diffusers_specs import codec_config, encoder_config, schedule_config, unet_config
+from undiffuse.checkpoints.diffusers_folder import INDEX, LOW_RES, STEMS, TEXTS, ZERO_PAD
+from undiffuse.checkpoints.diffusers_specs import codec_config, encoder_config, low_res_config, schedule_config, unet_config
 from undiffuse.checkpoints.foreign_tensors import write_tensors
 from undiffuse.checkpoints.keys.clip import to_huggingface
 from undiffuse.checkpoints.keys.nets import codec_names, denoiser_names
 from undiffuse.checkpoints.single_file import clip_of
+from undiffuse.conditioners.lowres import LowResSpec
 from undiffuse.conditioners.size import SizeConditioner
-from undiffuse.core.errors import CheckpointError, explain
+from undiffuse.core.errors import CheckpointError, SpecError, explain
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.networks.text.bpe import END, MERGES, START, clip_tokenizer
 
 PIPELINES = {
-    (False, False): "StableDiffusionPipeline",
-    (False, True): "StableDiffusionInpaintPipeline",
-    (True, False): "StableDiffusionXLPipeline",
-    (True, True): "StableDiffusionXLInpaintPipeline",
+    ("clip",): "StableDiffusionPipeline",
+    ("clip", "mask"): "StableDiffusionInpaintPipeline",
+    ("clip", "depth"): "StableDiffusionDepth2ImgPipeline",
+    ("clip", "lowres"): "StableDiffusionUpscalePipeline",
+    ("clip", "size"): "StableDiffusionXLPipeline",
+    ("clip", "size", "mask"): "StableDiffusionXLInpaintPipeline",
 }
-"""The pipeline of a model, by whether it is told sizes and whether it reads masks."""
+"""The pipeline of a model, by the kinds of its conditioners."""
 
 WRITTEN_FOR = "0.30.0"  # the version of diffusers that the folder claims to be of; a later one reads it too
 MATRICES = ("to_q", "to_k", "to_v", "0")  # of the autoencoder's attention
@@ -51,8 +54,12 @@ def write_diffusers_folder(model: LatentDiffusion, folder: Path, dtype: torch.dt
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckpointError(explain(f"{folder} is not empty", "a new or an empty folder is needed", "name another"))
     spec, clip = model.spec, clip_of(model)
+    low_res = next((part for part in spec.conditioners if isinstance(part, LowResSpec)), None)
     numbers = next((part for part in model.conditioner.parts if isinstance(part, SizeConditioner)), None)
-    masked = any(part.kind == "mask" for part in spec.conditioners)
+    kinds = tuple(part.kind for part in spec.conditioners)
+    if kinds not in PIPELINES:
+        given = f"{spec.name} reads {', '.join(kinds)}"
+        raise SpecError(explain(given, "no pipeline of diffusers reads all of that", "keep it as it is"))
     latent, factor = spec.codec.autoencoder.latent_channels, spec.codec.autoencoder.factor
     configs = {
         "unet": unet_config(spec.denoiser, spec.size // factor, latent, numbers.width if numbers else None),
@@ -63,7 +70,7 @@ def write_diffusers_folder(model: LatentDiffusion, folder: Path, dtype: torch.dt
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         index: dict[str, Any] = {
-            "_class_name": PIPELINES[numbers is not None, masked],
+            "_class_name": PIPELINES[kinds],
             "_diffusers_version": WRITTEN_FOR,
             "scheduler": ["diffusers", schedule["_class_name"]],
         }
@@ -83,7 +90,13 @@ def write_diffusers_folder(model: LatentDiffusion, folder: Path, dtype: torch.dt
             tokenizer = part.replace("text_encoder", "tokenizer")
             _write_tokenizer(fresh / tokenizer, told.pad)
             index[tokenizer] = ["transformers", "CLIPTokenizer"]
-        if numbers is None:
+        if "depth" in kinds:
+            index |= {"depth_estimator": [None, None], "feature_extractor": [None, None]}
+        elif low_res is not None:
+            _write(fresh / LOW_RES / "scheduler_config.json", low_res_config(low_res.schedule))
+            index |= {LOW_RES: ["diffusers", "DDPMScheduler"], "max_noise_level": low_res.most}
+            index |= {part: [None, None] for part in ("safety_checker", "feature_extractor", "watermarker")}
+        elif numbers is None:
             index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
         else:
             index["force_zeros_for_empty_prompt"] = clip.zeros

@@ -16,6 +16,8 @@ from undiffuse.checkpoints.keys.nets import codec_names, denoiser_names
 from undiffuse.checkpoints.single_file import assign, clip_of
 from undiffuse.conditioners.base import PartSpec, Surroundings
 from undiffuse.conditioners.clip import CLIPSpec
+from undiffuse.conditioners.depth import DepthSpec
+from undiffuse.conditioners.lowres import LowResSpec
 from undiffuse.conditioners.masked import MaskSpec
 from undiffuse.conditioners.size import SizeSpec
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
@@ -34,6 +36,7 @@ STEMS = {
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """What the autoencoder's attention was called before 2023."""
 
+LOW_RES = "low_res_scheduler"
 ZERO_PAD = "!"  # the token of id 0
 
 
@@ -101,11 +104,7 @@ def _spec(folder: Path, index: Mapping[str, Any]) -> ModelSpec:
         scored = bool(index.get("requires_aesthetics_score"))
         told = ("original_size", "crop", "aesthetic") if scored else ("original_size", "crop", "target_size")
         parts.append(SizeSpec(told=told, width=unet_told.get("addition_time_embed_dim", 256)))  # type: ignore[arg-type]
-    if channels == 2 * latent + 1:
-        parts.append(MaskSpec())
-    elif channels != latent:
-        given = f"a U-Net with {channels} channels coming in"
-        raise UnknownFormat(explain(given, f"{latent}, or {2 * latent + 1} of inpainting models, are read"))
+    parts += _beside(channels, latent, _low_res(folder, index, unet_told.get("num_class_embeds")))
     fitted = [part.fitted(Surroundings(latent, factor)) for part in parts]
     tokens, vector, spatial = join_routes(fitted)
     widths = {"context_width": tokens or None, "vector_width": vector or None, "spatial_channels": spatial}
@@ -119,6 +118,36 @@ def _spec(folder: Path, index: Mapping[str, Any]) -> ModelSpec:
         "prediction": prediction,
     }
     return ModelSpec.parse(content, where=str(folder))
+
+
+def _low_res(folder: Path, index: Mapping[str, Any], levels: int | None) -> LowResSpec | None:
+    """How an upscaler noises small pictures; None of a pipeline that does not.
+
+    Raises:
+        UnknownFormat: when the U-Net is told of other levels than there are.
+    """
+    there = bool((index.get(LOW_RES) or [None])[0])
+    if not there and levels is None:
+        return None
+    schedule = schedule_spec(_json(folder / LOW_RES / "scheduler_config.json"))[0] if there else None
+    if schedule is None or schedule.steps != levels:
+        given = f"a U-Net with a table of {levels} rows, and {schedule.steps if schedule else 'no'} levels of noise"
+        raise UnknownFormat(explain(given, "upscalers have a row a level; classes are not read"))
+    return LowResSpec(schedule=schedule, most=index.get("max_noise_level", 350))
+
+
+def _beside(channels: int, latent: int, low_res: LowResSpec | None) -> list[PartSpec]:
+    """What reaches a U-Net beside its latent, by the channels that come in."""
+    if low_res is not None and channels == latent + 3:
+        return [low_res]
+    if channels == latent and low_res is None:
+        return []
+    if channels == 2 * latent + 1 and low_res is None:
+        return [MaskSpec()]
+    if channels == latent + 1 and low_res is None:
+        return [DepthSpec()]
+    kinds = f"{2 * latent + 1} of inpainting models, {latent + 1} of depth models or {latent + 3} of upscalers"
+    raise UnknownFormat(explain(f"a U-Net with {channels} channels coming in", f"{latent}, {kinds} are read"))
 
 
 def _pad(folder: Path) -> int | None:

@@ -25,8 +25,10 @@ def unet_spec(config: Config) -> tuple[UNetSpec, int]:
     """
     widths, kinds = config["block_out_channels"], config["down_block_types"]
     strange = next((kind for kind in kinds if kind not in ("CrossAttnDownBlock2D", "DownBlock2D")), None)
-    if strange is not None or config.get("class_embed_type") or config.get("encoder_hid_dim_type"):
-        given = f"a U-Net with {strange or 'class or image embeddings'}"
+    crosses = _each(config.get("only_cross_attention", False), len(widths))
+    crossing_middle = config.get("mid_block_only_cross_attention") or config.get("only_cross_attention") is True
+    if strange is not None or config.get("class_embed_type") or config.get("encoder_hid_dim_type") or crossing_middle:
+        given = f"a U-Net with {strange or 'class or image embeddings, or no self-attention at all'}"
         raise UnknownFormat(explain(given, "those of Stable Diffusion 1.x, 2.x and XL are read"))
     layers = _each(config.get("transformer_layers_per_block", 1), len(widths))
     depths = [layer if kind.startswith(CROSS) else 0 for layer, kind in zip(layers, kinds, strict=True)]
@@ -39,6 +41,8 @@ def unet_spec(config: Config) -> tuple[UNetSpec, int]:
         depths=tuple(depths),
         mid_depth=None if layers[-1] == natural else layers[-1],
         linear_projection=bool(config.get("use_linear_projection")),
+        vector_embedding="table" if config.get("num_class_embeds") else "mlp",
+        cross_only=tuple(level for level, depth in enumerate(depths) if depth and crosses[level]),
         **sizes,
     )
     return spec, int(config["in_channels"])
@@ -72,6 +76,10 @@ def unet_config(spec: UNetSpec, size: int, latent: int, number_width: int | None
         "transformer_layers_per_block": layers,
         "use_linear_projection": spec.linear_projection,
     }
+    if spec.cross_only:
+        config["only_cross_attention"] = [level in spec.cross_only for level in range(len(spec.widths))]
+    if spec.vector_embedding == "table":
+        config["num_class_embeds"] = spec.vector_width
     if number_width:
         config |= {
             "addition_embed_type": "text_time",
@@ -202,6 +210,19 @@ def schedule_config(spec: ScheduleSpec, prediction: str) -> dict[str, Any]:
         "rescale_betas_zero_snr": spec.zero_terminal_snr,
         "timestep_spacing": "leading",
         "steps_offset": 1,
+    }
+
+
+def low_res_config(spec: ScheduleSpec) -> dict[str, Any]:
+    """`low_res_scheduler/scheduler_config.json`, which noises small pictures, for their schedule."""
+    kinds = {ours: theirs for theirs, ours in SCHEDULES.items()}
+    return {
+        "_class_name": "DDPMScheduler",
+        "beta_schedule": kinds[spec.kind],
+        "beta_start": spec.beta_start,
+        "beta_end": spec.beta_end,
+        "num_train_timesteps": spec.steps,
+        "rescale_betas_zero_snr": spec.zero_terminal_snr,
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from undiffuse.checkpoints.detect import EMA, UNET, Found, detect
+from undiffuse.checkpoints.detect import ASIDE, EMA, UNET, Found, detect
 from undiffuse.checkpoints.foreign_tensors import READ, read_tensors, write_tensors
 from undiffuse.checkpoints.keys.clip import check_names, from_huggingface, from_openclip, to_huggingface, to_openclip
 from undiffuse.checkpoints.keys.nets import codec_names, denoiser_names
@@ -27,11 +27,13 @@ ENCODERS = (f"cond_stage_model.{HUGGINGFACE}", f"cond_stage_model.{OPENCLIP}")
 XL_ENCODERS = re.compile(r"conditioner\.embedders\.(\d)\.(transformer|model)\.")
 HARMLESS = re.compile(
     r"model_ema\.|betas$|alphas_cumprod|sqrt_|log_one_minus|posterior_|logvar$|scale_factor$|denoiser\.sigmas$|ddim_|lvlb_weights$"
-    r"|.*\.loss\.|loss\.|.*logit_scale$|.*position_ids$|.*\.visual\.|.*attn_mask$|embedding_manager\.|.*text_projection(\.weight)?$"
+    r"|low_scale_model\.(betas$|alphas_cumprod|sqrt_|log_one_minus)|.*\.loss\.|loss\.|.*logit_scale$|.*position_ids$|.*\.visual\.|.*attn_mask$|embedding_manager\.|.*text_projection(\.weight)?$"
 )
 """What a checkpoint may hold beside the weights: schedules, which are computed, averages, losses, and CLIP's other half."""
 
 WEIGHTS = ("plain", "ema")
+FOREIGN = ("clip", "size", "mask", "depth", "lowres")
+"""Kinds of conditioners that layouts of others have a place for."""
 SHOWN = 8
 
 
@@ -94,7 +96,8 @@ def fill(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> LatentDiffusion:
     """
     model = build_empty(spec)
     parts: list[tuple[nn.Module, dict[str, Tensor]]] = []
-    left = {name for name in tensors if not HARMLESS.match(name)}
+    aside = tuple(f"{part}." for part in ASIDE) if any(part.kind == "depth" for part in spec.conditioners) else ()
+    left = {name for name in tensors if not HARMLESS.match(name) and not name.startswith(aside)}
     nets = {UNET: denoiser_names(model, "compvis"), VAE: codec_names(model, "compvis")}
     for leading, (net, names) in nets.items():
         there = {name.removeprefix(leading) for name in left if name.startswith(leading)}
@@ -188,11 +191,13 @@ def clip_of(model: LatentDiffusion) -> CLIPConditioner:
     Raises:
         SpecError: when the model has none, or more than layouts of others have a place for.
     """
-    foreign = [spec.kind for spec in model.spec.conditioners if spec.kind not in ("clip", "size", "mask")]
+    foreign = [spec.kind for spec in model.spec.conditioners if spec.kind not in FOREIGN]
     clip = next((part for part in model.conditioner.parts if isinstance(part, CLIPConditioner)), None)
     if clip is None or foreign or model.spec.codec.autoencoder.kind != "kl":
         given = f"{model.spec.name} reads {', '.join(part.kind for part in model.spec.conditioners) or 'nothing'}"
-        raise SpecError(explain(given, "layouts of Stable Diffusion hold CLIP text encoders and masks", "keep it as it is"))
+        raise SpecError(
+            explain(given, "layouts of Stable Diffusion hold CLIP, masks, depth maps and small pictures", "keep it as it is")
+        )
     return clip
 
 

@@ -203,7 +203,8 @@ def lora_file(text: str) -> tuple[Path, float]:
 
 
 def read_picture(path: Path, name: str = "image") -> Image:
-    """The picture in a file, for this field of a request: of a layout the class indices, if it holds such.
+    """The picture in a file, for this field of a request: of a layout the class indices, if it holds such, of a
+    depth map all 16 bits.
 
     Raises:
         DataError: when it cannot be read.
@@ -222,6 +223,8 @@ def read_picture(path: Path, name: str = "image") -> Image:
     picture = decode(data, str(path), smallest=1 if name in ("small", "layout") else SMALLEST_SIDE).image
     if name == "layout" and Image.open(io.BytesIO(data)).mode in ("1", "L", "P"):
         return decode_map(data, str(path))
+    if name == "depth" and (wide := Image.open(io.BytesIO(data))).mode.startswith("I"):
+        return wide
     return picture
 
 

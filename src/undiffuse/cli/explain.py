@@ -11,6 +11,7 @@ from undiffuse.cli.console import Console
 from undiffuse.cli.drawing import Means, Order, boxes, generator_for, nothing_named, read_requests, scales, sides
 from undiffuse.cli.options import (
     Box,
+    Depth,
     Device,
     Embedding,
     Fill,
@@ -22,6 +23,7 @@ from undiffuse.cli.options import (
     LoraDir,
     Model,
     Negative,
+    NoiseLevel,
     Precision,
     Scale,
     Seed,
@@ -61,8 +63,10 @@ def command(
     fill: Fill = None,
     layout: Annotated[Path | None, typer.Option(help="Map of classes, for models that learned them.")] = None,
     small: Annotated[Path | None, typer.Option(help="Small picture to enlarge.")] = None,
+    noise_level: NoiseLevel = None,
     box: Box = None,
     like: Annotated[Path | None, typer.Option(help="Picture to resemble.")] = None,
+    depth: Depth = None,
     device: Device = None,
     precision: Precision = None,
     json: Json = False,
@@ -72,7 +76,7 @@ def command(
     The page needs no network: noise, latent, every step, what guidance adds, which word lit which pixels, what else the
     same noise could have become. All of it is measured with the model at hand.
     """
-    contexts = {"layout": layout, "small": small, "like": like}
+    contexts = {"layout": layout, "small": small, "like": like, "depth": depth}
     named = any((prompt, label, again, mask, box, *contexts.values()))
     if not (named or model):
         raise nothing_named()
@@ -90,6 +94,7 @@ def command(
             "seed": seed,
             "strength": strength,
             "fill": fill,
+            "noise_level": noise_level,
             "context": {"grammar": grammar} if grammar else None,
             **sides(size),
             **scales(scale),

@@ -16,6 +16,7 @@ from undiffuse.cli.options import (
     Box,
     ClipSkip,
     Count,
+    Depth,
     Device,
     Embedding,
     Engine,
@@ -34,6 +35,7 @@ from undiffuse.cli.options import (
     Memory,
     Model,
     Negative,
+    NoiseLevel,
     Out,
     Precision,
     RefineAt,
@@ -87,8 +89,10 @@ def command(
     fill: Fill = None,
     layout: Annotated[Path | None, typer.Option(help="Map of classes, for models that learned them.")] = None,
     small: Annotated[Path | None, typer.Option(help="Small picture to enlarge.")] = None,
+    noise_level: NoiseLevel = None,
     box: Box = None,
     like: Annotated[Path | None, typer.Option(help="Picture to resemble.")] = None,
+    depth: Depth = None,
     scaling: Scaling = None,
     hires_strength: HiresStrength = None,
     hires_steps: HiresSteps = None,
@@ -107,7 +111,7 @@ def command(
     A picture that was drawn from others is drawn again when each of them is passed by its option.
     """
     words = _prompts(prompts, prompts_file)
-    contexts = {"layout": layout, "small": small, "like": like}
+    contexts = {"layout": layout, "small": small, "like": like, "depth": depth}
     named = any((words, label, again, mask, box, *contexts.values()))
     if not (named or model):
         raise nothing_named()
@@ -129,6 +133,7 @@ def command(
             "count": count,
             "strength": strength,
             "fill": fill,
+            "noise_level": noise_level,
             "refine_at": refine_at,
             "context": {"grammar": grammar} if grammar else None,
             **sides(size),

@@ -74,11 +74,13 @@ def _lines(found: dict[str, Any]) -> list[str]:
             f"{name}: {told[1]}" for name, told in found["pipeline"].items() if isinstance(told, list) and told[1]
         )
         lines.append(f"  {found['pipeline'].get('_class_name', 'a pipeline')} of diffusers ({parts})")
+        lines += [f"  {found['channels']} channels come in"] if found["channels"] else []
+        lines += [f"    {line}" for line in found["aside"]]
     for name, file in found["files"].items():
         types = ", ".join(file["types"])
         if "kind" in file:
             lines.append(f"  {file['kind']}{', averaged weights inside' if file.get('ema') else ''}")
-            lines += [f"    {file['remedy']}"] if file["remedy"] else []
+            lines += [f"    {line}" for line in (*file.get("aside", ()), file["remedy"]) if line]
         counts = f"{file['parameters'] / 1e6:.2f} M numbers in {file['tensors']} tensors"
         lines.append(f"  {name}: {counts}, {types}, {file['bytes'] / 1e6:.1f} MB")
         lines += [f"    {part}: {count / 1e6:.2f} M" for part, count in file["parts"].items() if len(file["parts"]) > 1]

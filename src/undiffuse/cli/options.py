@@ -47,6 +47,8 @@ Count = Annotated[int | None, typer.Option(help="Pictures a prompt, with seeds S
 Size = Annotated[str | None, typer.Option(help="128 or 192x128; the model's own when left out.")]
 Strength = Annotated[float | None, typer.Option(help="How far to leave what is there, 0 to 1.")]
 Fill = Annotated[str | None, typer.Option(help="learned, or with any model known, repaint; learned if the model did.")]
+Depth = Annotated[Path | None, typer.Option(help="Depth map, white where near; for depth models.")]
+NoiseLevel = Annotated[int | None, typer.Option(help="How much noise hides the small picture; x4 upscalers, else 20.")]
 Scaling = Annotated[float | None, typer.Option("--hires", help="Draw on at so many times the size, 1 to 4.")]
 HiresStrength = Annotated[float | None, typer.Option(help="How far --hires leaves the first drawing, 0 to 1; else 0.7.")]
 HiresSteps = Annotated[int | None, typer.Option(help="Steps that --hires takes; as many as --steps when left out.")]

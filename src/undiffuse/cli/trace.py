@@ -12,6 +12,7 @@ from undiffuse.cli.console import Console
 from undiffuse.cli.drawing import Means, Order, boxes, generator_for, nothing_named, read_requests, scales, sides
 from undiffuse.cli.options import (
     Box,
+    Depth,
     Device,
     Embedding,
     Fill,
@@ -23,6 +24,7 @@ from undiffuse.cli.options import (
     LoraDir,
     Model,
     Negative,
+    NoiseLevel,
     Precision,
     Scale,
     Seed,
@@ -71,8 +73,10 @@ def record(
     fill: Fill = None,
     layout: Annotated[Path | None, typer.Option(help="Map of classes, for models that learned them.")] = None,
     small: Annotated[Path | None, typer.Option(help="Small picture to enlarge.")] = None,
+    noise_level: NoiseLevel = None,
     box: Box = None,
     like: Annotated[Path | None, typer.Option(help="Picture to resemble.")] = None,
+    depth: Depth = None,
     device: Device = None,
     precision: Precision = None,
     json: Json = False,
@@ -81,7 +85,7 @@ def record(
 
     The picture is the one that 'generate' gives. The file is safetensors and holds the picture too.
     """
-    contexts = {"layout": layout, "small": small, "like": like}
+    contexts = {"layout": layout, "small": small, "like": like, "depth": depth}
     named = any((prompt, label, again, mask, box, *contexts.values()))
     if not (named or model):
         raise nothing_named()
@@ -99,6 +103,7 @@ def record(
             "seed": seed,
             "strength": strength,
             "fill": fill,
+            "noise_level": noise_level,
             "context": {"grammar": grammar} if grammar else None,
             **sides(size),
             **scales(scale),

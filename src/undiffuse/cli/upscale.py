@@ -23,10 +23,12 @@ from undiffuse.cli.options import (
     LoraDir,
     Model,
     Negative,
+    NoiseLevel,
     Out,
     Precision,
     Scale,
     Seed,
+    Seeds,
     Size,
     Solver,
     Spacing,
@@ -39,6 +41,7 @@ def command(
     small: Annotated[Path, typer.Argument(help="Picture to enlarge, as often as the model learned it.")],
     prompts: Annotated[list[str] | None, typer.Argument(help="What it shows; several prompts give several pictures.")] = None,
     model: Model = None,
+    noise_level: NoiseLevel = None,
     vae: Vae = None,
     lora: Lora = None,
     lora_dir: LoraDir = None,
@@ -52,6 +55,7 @@ def command(
     solver: Solver = None,
     spacing: Spacing = None,
     seed: Seed = None,
+    seeds: Seeds = None,
     count: Count = None,
     size: Size = None,
     grid: Grid = False,
@@ -61,11 +65,12 @@ def command(
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Enlarge a small picture, with a model that learned to."""
+    """Enlarge a small picture, with a model that learned to, for instance Stable Diffusion's x4 upscaler."""
     order = Order(
         prompts or [],
         pictures={"small": small},
         fields={
+            "noise_level": noise_level,
             "negative": negative,
             "clip_skip": clip_skip,
             "label": label,
@@ -74,6 +79,7 @@ def command(
             "solver": solver,
             "spacing": spacing,
             "seed": seed,
+            "seeds": seeds,
             "count": count,
             **sides(size),
             **scales(scale),

@@ -27,6 +27,7 @@ def command(
     layout: Annotated[Path | None, typer.Option(help="Its map of classes.")] = None,
     small: Annotated[Path | None, typer.Option(help="The small picture that it enlarges.")] = None,
     like: Annotated[Path | None, typer.Option(help="The picture that it resembles.")] = None,
+    depth: Annotated[Path | None, typer.Option(help="Its depth map.")] = None,
     device: Device = None,
     precision: Precision = None,
     least: Annotated[float | None, typer.Option("--psnr", help="Accept this many dB and more as the same.")] = None,
@@ -43,7 +44,8 @@ def command(
     from undiffuse.generation.output import read_origin
 
     console = Console(json)
-    order = Order(again=picture, pictures={"image": init, "mask": mask, "layout": layout, "small": small, "like": like})
+    pictures = {"image": init, "mask": mask, "layout": layout, "small": small, "like": like, "depth": depth}
+    order = Order(again=picture, pictures=pictures)
     requests, _ = read_requests(order)
     before = read_origin(picture)
     means = Means(model, device, precision, None, tuple(lora or ()), tuple(embedding or ()), refiner=refiner, lora_dir=lora_dir)

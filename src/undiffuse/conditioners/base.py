@@ -53,12 +53,14 @@ class Sight:
     """The frozen nets that parts look at pictures through.
 
     `encode` takes pixels (B, 3, H, W) to normalised latents (B, C, h, w), `describe` to one feature vector each
-    (B, D); `size` is the height and width in pixels of the picture that is steered.
+    (B, D); `size` is the height and width in pixels of the picture that is steered. `noise` gives normal numbers of a shape
+    to parts that draw from something noised; in training it is None, and `vary` noises anew at every step.
     """
 
     encode: Callable[[Tensor], Tensor]
     describe: Callable[[Tensor], Tensor]
     size: Size
+    noise: Callable[[tuple[int, ...]], Tensor] | None = None
 
 
 class Routes(NamedTuple):
@@ -117,14 +119,16 @@ class ConditionerPart(nn.Module, ABC):
     delivers: features of a token, features of the vector, channels of the map; 0 where it leaves that slot
     empty. A row without its readings, or with None in them, gets the null: what the model learned to take for
     "nothing was said". `stored` tells that readings are arrays, to be kept with the latents; `guided` that
-    guidance leaves the part out of what it steers away from; `frozen` that its weights never learn. `against` holds
-    readings that negative prompts are told, whatever was said.
+    guidance leaves the part out of what it steers away from; `needs` names fields without which nothing is drawn, if
+    the part was never left out; `frozen` that its weights never learn. `against` holds readings that negative prompts are
+    told, whatever was said.
     """
 
     fields: ClassVar[tuple[str, ...]] = ()
     readings: ClassVar[tuple[str, ...]] = ()
     stored: ClassVar[bool] = True
     guided: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ()
     frozen: bool = False
     against: ClassVar[Fields] = {}
     token_width: int = 0

@@ -103,7 +103,7 @@ class SmallConditioner(ConditionerPart):
     def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
         """The small picture in the size that belongs to the picture to draw."""
         size = (sight.size[0] // self.scale, sight.size[1] // self.scale)
-        return [{} if row.get("small") is None else {"small": _resized(row["small"], size)} for row in given]
+        return [{} if row.get("small") is None else {"small": resized(row["small"], size)} for row in given]
 
     def vary(self, readings: Batched, noise: BatchNoise) -> Batched:
         """Noise of a random level for each picture, anew at every step."""
@@ -116,10 +116,11 @@ class SmallConditioner(ConditionerPart):
 def shrink(pixels: Tensor, scale: int) -> Tensor:
     """Pixels (3, H, W) as (3, H/s, W/s): bicubic with anti-aliasing."""
     size = (pixels.shape[1] // scale, pixels.shape[2] // scale)
-    return _resized(pixels, size)
+    return resized(pixels, size)
 
 
-def _resized(pixels: Tensor, size: Size) -> Tensor:
+def resized(pixels: Tensor, size: Size) -> Tensor:
+    """Pixels (3, H, W) in this height and width: bicubic with anti-aliasing, cut off at black and white."""
     if tuple(pixels.shape[1:]) == size:
         return pixels
     return F.interpolate(pixels[None], size, mode="bicubic", antialias=True)[0].clamp(-1, 1)

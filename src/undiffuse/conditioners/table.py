@@ -5,8 +5,10 @@ from __future__ import annotations
 from undiffuse.conditioners.base import PartSpec
 from undiffuse.conditioners.boxes import BoxesSpec
 from undiffuse.conditioners.clip import CLIPSpec
+from undiffuse.conditioners.depth import DepthSpec
 from undiffuse.conditioners.labels import LabelSpec
 from undiffuse.conditioners.lookalike import LookalikeSpec
+from undiffuse.conditioners.lowres import LowResSpec
 from undiffuse.conditioners.maps import MapSpec
 from undiffuse.conditioners.masked import MaskSpec
 from undiffuse.conditioners.size import SizeSpec
@@ -23,4 +25,6 @@ KINDS: dict[str, type[PartSpec]] = {
     "lookalike": LookalikeSpec,
     "clip": CLIPSpec,
     "size": SizeSpec,
+    "depth": DepthSpec,
+    "lowres": LowResSpec,
 }

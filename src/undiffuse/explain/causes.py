@@ -48,6 +48,8 @@ ACTS_ON: dict[str, tuple[str, ...]] = {
     "small": (X, *ESTIMATES),
     "boxes": ESTIMATES,
     "like": ESTIMATES,
+    "depth": ESTIMATES,
+    "noise_level": ESTIMATES,
     "context": ESTIMATES,
     "scales": (*ESTIMATES, X0),
     "guidance": (X0,),

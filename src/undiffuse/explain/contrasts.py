@@ -12,6 +12,14 @@ from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 SUBJECTS = ("a sailboat", "a red apple", "a house")
+SHOWN = {
+    "mask": "a masked picture",
+    "layout": "a map",
+    "small": "a small picture",
+    "like": "a picture to resemble",
+    "depth": "a depth map",
+}
+MIRRORED = ("layout", "small", "depth")
 SILENT: dict[str, tuple[str, Any]] = {
     "caption": ("prompt", ""),
     "label": ("label", None),
@@ -25,7 +33,7 @@ SILENT: dict[str, tuple[str, Any]] = {
 def silenced(request: Request, model: LatentDiffusion) -> Request | None:
     """The same request saying nothing that guidance could follow, unguided; None where it says nothing anyway.
 
-    What is known and not wished for, a masked picture or a small one, stays.
+    What is known and not wished for, a masked picture, a small one or a depth map, stays.
     """
     guided = {field for part in model.conditioner.parts if part.guided for field in part.fields}
     said = {name: nothing for field, (name, nothing) in SILENT.items() if field in guided and getattr(request, name) != nothing}
@@ -44,7 +52,7 @@ def unguided(request: Request) -> Request:
 def otherwise(request: Request, model: LatentDiffusion, instead: str | None = None) -> Request | None:
     """The same request with something else said: the prompt `instead`, else what follows from the request.
 
-    Of a prompt the subject before the first comma is another one, else the class is; a map, boxes and a small picture are
+    Of a prompt the subject before the first comma is another one, else the class is; maps, boxes and a small picture are
     seen in a mirror. None where nothing of that was said, or a mirror shows the same.
     """
     if instead is not None:
@@ -58,7 +66,7 @@ def otherwise(request: Request, model: LatentDiffusion, instead: str | None = No
         following = classes[(classes.index(request.label) + 1) % len(classes)]
         return request.replace(label=following) if following != request.label else None
     mirrored: dict[str, Any] = {
-        name: ImageOps.mirror(picture) for name, picture in request.pictures().items() if name in ("layout", "small")
+        name: ImageOps.mirror(picture) for name, picture in request.pictures().items() if name in MIRRORED
     }
     if request.boxes:
         mirrored["boxes"] = tuple((1 - right, top, 1 - left, *rest) for left, top, right, *rest in request.boxes)
@@ -71,8 +79,7 @@ def said_in(request: Request) -> str:
     told = [request.prompt] if request.prompt else []
     told += [f"class {request.label}"] if request.label is not None else []
     told += [f"{label} in the box {', '.join(f'{side:g}' for side in box)}" for *box, label in request.boxes]
-    pictures = {"mask": "a masked picture", "layout": "a map", "small": "a small picture", "like": "a picture to resemble"}
-    told += [words for name, words in pictures.items() if getattr(request, name) is not None]
+    told += [words for name, words in SHOWN.items() if getattr(request, name) is not None]
     return ", ".join(told) or "nothing"
 
 

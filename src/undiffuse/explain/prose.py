@@ -83,5 +83,7 @@ KINDS = {
     "boxes": "boxes",
     "lookalike": "a picture to resemble",
     "size": "sizes",
+    "depth": "a depth map",
+    "lowres": "a small picture",
 }
 """What contexts are called; one of another kind goes by its own name."""

@@ -16,6 +16,7 @@ from undiffuse.core.errors import explain
 from undiffuse.core.pictures import to_rgb
 
 DATA_URL = "data:image/png;base64,"
+MOST = 2**16 - 1  # level of a depth map
 OPAQUE = (255, 255)  # least and most of an alpha channel that says nothing
 
 
@@ -65,6 +66,29 @@ def _indices(value: Any) -> Any:
     return value.convert("RGB")
 
 
+def _depth(value: Any) -> Any:
+    """Levels of 8 or 16 bits, more where nearer: colours become grey, floating-point numbers get 16 bits from least to most."""
+    if isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype in (np.uint16, np.float16, np.float32, np.float64):
+        return _wide(value)
+    value = _opened(value)
+    if not isinstance(value, Image.Image):
+        return value
+    value = ImageOps.exif_transpose(value)
+    if value.mode[0] in "IF":
+        return _wide(np.asarray(value))
+    return value if value.mode == "L" else to_rgb(value).convert("L")
+
+
+def _wide(levels: np.ndarray) -> Image.Image:
+    """Levels (H, W) in 16 bits; such as have no place there are stretched from the least to the most of them."""
+    if not np.isfinite(levels).all():
+        raise ValueError(explain("a depth map with levels that are no numbers", "all must be finite"))
+    low, high = float(levels.min()), float(levels.max())
+    if levels.dtype.kind == "f" or low < 0 or high > MOST:
+        levels = np.rint((levels.astype(np.float64) - low) * (MOST / ((high - low) or 1.0)))
+    return Image.fromarray(levels.astype(np.uint16))
+
+
 def _encoded(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "PNG")
@@ -104,4 +128,5 @@ def _as_json(value: Any) -> Any:
 Context = Annotated[Any, BeforeValidator(_plain), PlainSerializer(_as_json, when_used="json-unless-none")]
 Rgb = Annotated[Image.Image, BeforeValidator(_rgb), _AS_TEXT]
 Mask = Annotated[Image.Image, BeforeValidator(_mask), _AS_TEXT]
+DepthMap = Annotated[Image.Image, BeforeValidator(_depth), _AS_TEXT]
 ClassMap = Annotated[Image.Image, BeforeValidator(_indices), _AS_TEXT]

@@ -20,6 +20,7 @@ from undiffuse.conditioners.palette import read_painting
 from undiffuse.core.pictures import to_pixels
 from undiffuse.generation.lora_tags import spoken
 from undiffuse.generation.request import Request
+from undiffuse.generation.seeds.numbers import numbers_of
 from undiffuse.generation.window import Window
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
@@ -49,7 +50,7 @@ def given_by(request: Request, model: LatentDiffusion) -> dict[str, Any]:
     size = (request.width or model.spec.size, request.height or model.spec.size)
     window = window_of(request, model)
     given: dict[str, Any] = {"caption": spoken(request), "label": request.label, "boxes": list(request.boxes)}
-    given["clip_skip"] = request.clip_skip
+    given |= {"clip_skip": request.clip_skip, "noise_level": request.noise_level}
     if request.image is not None and request.mask is not None and window is not None:
         given["image"] = to_pixels(window.cut(request.image))
         given["mask"] = torch.from_numpy(np.asarray(window.cut_mask(request.mask)).astype(np.float32) / 255)[None]
@@ -59,13 +60,16 @@ def given_by(request: Request, model: LatentDiffusion) -> dict[str, Any]:
         given["small"] = to_pixels(request.small)
     if request.like is not None:
         given["like"] = to_pixels(fit(request.like, (model.spec.size, model.spec.size)))
+    if request.depth is not None:
+        given["depth"] = _levels(request.depth, request.image, window, size)
     return given | {name: _plain(value, size) for name, value in request.context.items()}
 
 
 def readings_of(request: Request, model: LatentDiffusion, noise: Tensor | None = None) -> dict[str, Any]:
     """Readings of everything that a settled request says; latents are drawn with `noise` (1, C, h, w) if there is some."""
     size = (request.height or model.spec.size, request.width or model.spec.size)
-    sight = sight_of(model, size)
+    latent = (model.codec.channels, *(side // model.codec.factor for side in size))
+    sight = replace(sight_of(model, size), noise=numbers_of(request, latent).hidden)
     if noise is not None:
         sight = replace(sight, encode=lambda pixels: model.codec.draw(pixels.to(model.device), noise))
     return model.conditioner.read([given_by(request, model)], sight)[0]
@@ -87,6 +91,7 @@ def check_readable(request: Request, model: LatentDiffusion) -> None:
         lambda pixels: torch.zeros(len(pixels), channels, pixels.shape[2] // factor, pixels.shape[3] // factor),
         lambda pixels: torch.zeros(len(pixels), FEATURES),
         size,
+        torch.zeros,
     )
     model.conditioner.read([given_by(request, model)], blind)
     for part in model.conditioner.parts:
@@ -111,6 +116,25 @@ def _indices(layout: Image.Image, model: LatentDiffusion, size: tuple[int, int])
     classes = next((part.classes for part in model.conditioner.parts if isinstance(part, MapConditioner)), ())
     indices = layout if layout.mode == "L" or not classes else read_painting(layout, classes)
     return torch.from_numpy(np.array(ImageOps.fit(indices, size, Image.Resampling.NEAREST)))
+
+
+def _levels(depth: Image.Image, image: Image.Image | None, window: Window | None, size: tuple[int, int]) -> Tensor:
+    """Levels (1, H, W) of the part of a depth map that is drawn, in its own resolution.
+
+    That is what the window shows of a map for the whole of the masked picture; of one without a mask the centre, with the
+    aspect of the size.
+    """
+    levels = torch.from_numpy(np.asarray(depth).astype(np.float32))  # (H, W)
+    height, width = levels.shape
+    if window is not None and image is not None:
+        scale = (width / image.width, height / image.height) * 2
+        left, top, right, bottom = (round(side * by) for side, by in zip(window.box, scale, strict=True))
+    else:
+        across, down = min(width, max(1, height * size[0] // size[1])), min(height, max(1, width * size[1] // size[0]))
+        left, top = (width - across) // 2, (height - down) // 2
+        right, bottom = left + across, top + down
+    rows, columns = (torch.arange(low, max(high, low + 1)) for low, high in ((top, bottom), (left, right)))
+    return levels[rows.clamp(0, height - 1)][:, columns.clamp(0, width - 1)][None]
 
 
 def _plain(value: Any, size: tuple[int, int]) -> Any:

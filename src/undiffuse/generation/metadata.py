@@ -85,6 +85,8 @@ def parameters_text(
         pairs["Clip skip"] = request.clip_skip
     if request.fill is not None:
         pairs["Mask fill"] = request.fill
+    if request.noise_level is not None:
+        pairs["Noise level"] = request.noise_level
     if request.label is not None:
         pairs["Label"] = request.label
     if request.eta:

@@ -27,12 +27,14 @@ A1111_CHUNK = "parameters"
 FORMAT = "undiffuse-picture/1"
 DIGEST = "_sha256"
 CONTEXT = "context."
+WIDE = "I;16"  # a depth map of 16 bits, of which RGB would keep 8
 WORDS = {
     "image": ("the picture that it was started from", "--init"),
     "mask": ("its mask", "--mask"),
     "layout": ("its semantic map", "--layout"),
     "small": ("the small picture", "--small"),
     "like": ("the picture that it resembles", "--like"),
+    "depth": ("its depth map", "--depth"),
 }
 """What pictures of a request are called, and the option of the command line that each is passed by."""
 
@@ -135,7 +137,8 @@ def read_request(path: str | Path, image: Image.Image | None = None, **changes: 
         path: a PNG file.
         image: the picture that it was started from, when it was; it is not stored in the file.
         changes: fields that are to have another value, for instance a solver where the file names one that we lack.
-            `mask`, `layout`, `small`, `like` and pictures in `context` are as `image`: needed if they were, else passed over.
+            `mask`, `layout`, `small`, `like`, `depth` and pictures in `context` are as `image`: needed if they were, else
+            passed over.
 
     Raises:
         DataError: when the file is no picture or tells no request, or a picture is missing or another one.
@@ -230,7 +233,7 @@ def _missing(names: list[str], path: str | Path) -> str:
 
 
 def _digest(image: Image.Image) -> str:
-    picture = to_rgb(image)
+    picture = image if image.mode == WIDE else to_rgb(image)
     return hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest()
 
 

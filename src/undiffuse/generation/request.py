@@ -11,12 +11,12 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec, describe_errors
 from undiffuse.diffusion.solvers.table import find_solver
-from undiffuse.generation.fields import ClassMap, Context, Mask, Rgb
+from undiffuse.generation.fields import ClassMap, Context, DepthMap, Mask, Rgb
 from undiffuse.generation.hires import Hires
 from undiffuse.generation.seed_profiles import NATIVE, PROFILES, Seeds, check_seeds
 
 RANDOM = -1
-PICTURES = ("image", "mask", "layout", "small", "like")
+PICTURES = ("image", "mask", "layout", "small", "like", "depth")
 
 Spacing = Literal[
     "trailing",
@@ -69,8 +69,10 @@ class Request(Spec):
     | `refine_at`         | share of the noise schedule that is behind when a refiner takes over, 0 to 1    |
     | `layout`            | a semantic map: class indices, or the colours of the model's palette            |
     | `small`             | a small picture to enlarge                                                      |
+    | `noise_level`       | how much noise hides it, for the x4 upscaler; None takes the usual 20           |
     | `boxes`             | what stands where: (left, top, right, bottom, label), sides 0 to 1              |
     | `like`              | a picture that the result shall resemble                                        |
+    | `depth`             | a depth map, white where near; 8 or 16 bits, or an array of any numbers         |
     | `context`           | whatever else a model learned to read, by its name                              |
     | `scales`            | a strength of its own for a kind of context: {"map": 2.0}                       |
 
@@ -108,8 +110,10 @@ class Request(Spec):
     refine_at: Annotated[float, Field(gt=0, lt=1)] | None = None
     layout: ClassMap | None = None
     small: Rgb | None = None
+    noise_level: Annotated[int, Field(ge=0)] | None = None
     boxes: tuple[Box, ...] = ()
     like: Rgb | None = None
+    depth: DepthMap | None = None
     context: dict[str, Context] = Field(default_factory=dict)
     scales: dict[str, Annotated[float, Field(ge=0, le=100)]] = Field(default_factory=dict)
 

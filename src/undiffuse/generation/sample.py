@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from undiffuse.conditioners.lowres import LowResConditioner
 from undiffuse.conditioners.masked import shrink_mask
 from undiffuse.conditioners.small import SmallConditioner
 from undiffuse.core.conditioning import Conditioning
@@ -37,6 +38,22 @@ from undiffuse.generation.steering import steered
 from undiffuse.generation.wardrobe import Wardrobe
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
+HIDING = (NATIVE, "diffusers")
+"""Seeds of which it is known how they hide small pictures."""
+ENLARGING = (SmallConditioner, LowResConditioner)
+READABLE = {
+    "caption": "prompts",
+    "label": "labels",
+    "layout": "semantic maps",
+    "mask": "masks",
+    "small": "small pictures",
+    "depth": "depth maps",
+}
+NEEDED = {
+    "small": ("a small picture", "pass small, or --small FILE, or run 'undiffuse upscale FILE'"),
+    "depth": ("a depth map", "pass depth, or --depth FILE, white where near: depth is not estimated"),
+}
+"""What fields are called that some models cannot do without, and how to pass them."""
 SECOND = 10**6  # added to every step of a second pass: its noise is not that of the first one
 
 
@@ -56,6 +73,7 @@ def settle(
         if value and field not in read:
             given = f"this model cannot read {name}" + (f" {value!r}" if isinstance(value, str) else "")
             raise SpecError(explain(given, _readable(model), f"leave {name} out"))
+    _check_needs(request, readers)
     width, height = _size(request, model)
     unit = _unit(model)
     if width % unit or height % unit:
@@ -70,7 +88,8 @@ def settle(
         if kind in request.scales and not part.guided:
             allowed = "that is followed as it is, guidance is not about it"
             raise SpecError(explain(f"scales names {kind!r}", allowed, "leave it out"))
-    settled = request.replace(width=width, height=height, fill=_fill(request, model))
+    told = {"fill": _fill(request, model), "noise_level": _noise_level(request, model)}
+    settled = request.replace(width=width, height=height, **told)
     _check_second(settled, model)
     if settled.refine_at is not None:
         last = settled if settled.hires is None else _second(settled, model)
@@ -90,9 +109,22 @@ def _said(request: Request) -> Iterator[tuple[str, object, str]]:
     yield "the label", request.label, "label"
     yield "the semantic map", request.layout, "layout"
     yield "the small picture", request.small, "small"
+    yield "a noise level", request.noise_level is not None, "noise_level"
     yield "boxes", request.boxes, "boxes"
     yield "the picture to resemble", request.like, "like"
+    yield "the depth map", request.depth, "depth"
     yield from ((f"the context {name!r}", True, name) for name in request.context)
+
+
+def _check_needs(request: Request, readers: Sequence[LatentDiffusion]) -> None:
+    """Refuse to draw without what the models cannot draw without: what was never left out in training."""
+    said = {field for _, value, field in _said(request) if value}
+    pairs = [pair for one in readers for pair in zip(one.spec.conditioners, one.conditioner.parts, strict=True)]
+    needed = [field for spec, part in pairs if spec.drop == 0 for field in part.needs]
+    missing = next((field for field in needed if field not in said), None)
+    if missing is not None:
+        what, remedy = NEEDED[missing]
+        raise SpecError(explain(f"nothing but words for a model that draws from {what}", f"{what} is needed", remedy))
 
 
 def _fill(request: Request, model: LatentDiffusion) -> str | None:
@@ -104,6 +136,18 @@ def _fill(request: Request, model: LatentDiffusion) -> str | None:
         remedy = "fill = 'known' or 'repaint' works with any model"
         raise SpecError(explain("fill = 'learned'", f"this model has not learned 'mask': {_readable(model)}", remedy))
     return request.fill or ("learned" if learned else "known")
+
+
+def _noise_level(request: Request, model: LatentDiffusion) -> int | None:
+    """How much noise hides a small picture: as asked, else as is usual where a model is told it at all."""
+    part = next((part for part in model.conditioner.parts if isinstance(part, LowResConditioner)), None)
+    if part is None:
+        return None
+    if request.seeds not in HIDING or (request.seeds != NATIVE and request.image is not None):
+        start = " and starts from another" if request.image is not None else ""
+        given = f"seeds {request.seeds!r} with a model that draws from small pictures under noise{start}"
+        raise SpecError(explain(given, "no numbers of other programs are known for that", f"take seeds = {NATIVE!r}"))
+    return part.usual if request.noise_level is None else request.noise_level
 
 
 def _check_second(request: Request, model: LatentDiffusion) -> None:
@@ -333,7 +377,7 @@ def _latent_size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
 def _size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
     """Width and height in pixels; where the request leaves them open those of its enlarged picture, or the model's own."""
     width = height = model.spec.size
-    scale = next((part.scale for part in model.conditioner.parts if isinstance(part, SmallConditioner)), None)
+    scale = next((part.scale for part in model.conditioner.parts if isinstance(part, ENLARGING)), None)
     if request.small is not None and scale is not None:
         unit = _unit(model)
         width, height = (max(unit, round(side * scale / unit) * unit) for side in request.small.size)
@@ -342,6 +386,5 @@ def _size(request: Request, model: LatentDiffusion) -> tuple[int, int]:
 
 def _readable(model: LatentDiffusion) -> str:
     """What a model can be asked for, in words."""
-    told = {"caption": "prompts", "label": "labels", "layout": "semantic maps", "mask": "masks", "small": "small pictures"}
-    *most, last = [told.get(field, field) for field in model.conditioner.fields] or ["nothing at all"]
+    *most, last = [READABLE.get(field, field) for field in model.conditioner.fields] or ["nothing at all"]
     return f"it reads {' and '.join(filter(None, (', '.join(most), last)))}"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from undiffuse.conditioners.base import PartSpec, Surroundings
 from undiffuse.conditioners.clip import CLIPEncoderSpec, CLIPSpec
+from undiffuse.conditioners.depth import DepthSpec
+from undiffuse.conditioners.lowres import LowResSpec
 from undiffuse.conditioners.masked import MaskSpec
 from undiffuse.conditioners.size import SizeSpec
 from undiffuse.core.spec import pick
@@ -24,6 +26,8 @@ CONDITIONERS: dict[str, tuple[PartSpec, ...]] = {
     "sd1": (CLIPSpec(encoders=(CLIP_L,)),),
     "sd2-base": (CLIPSpec(encoders=(OPENCLIP_H,)),),
     "sd2-v": (CLIPSpec(encoders=(OPENCLIP_H,)),),
+    "sd2-depth": (CLIPSpec(encoders=(OPENCLIP_H,)), DepthSpec()),
+    "x4-upscaler": (CLIPSpec(encoders=(OPENCLIP_H,)), LowResSpec()),
     "sdxl-base": (CLIPSpec(encoders=(CLIP_L_OF_XL, OPENCLIP_BIGG), null="zeros"), SizeSpec()),
     "sdxl-refiner": (CLIPSpec(encoders=(OPENCLIP_BIGG,)), SizeSpec(told=REFINED)),
 }
@@ -34,7 +38,10 @@ INPAINTING = "-inpaint"
 
 
 def family(name: str) -> ModelSpec:
-    """The whole model of a family: "sd1", "sd2-base", "sd2-v", "sdxl-base", "sdxl-refiner", each also with "-inpaint".
+    """The whole model of a family, of most also with "-inpaint" behind its name.
+
+    Args:
+        name: "sd1", "sd2-base", "sd2-v", "sd2-depth", "x4-upscaler", "sdxl-base" or "sdxl-refiner".
 
     Raises:
         SpecError: for an unknown name, listing those there are.

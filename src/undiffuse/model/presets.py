@@ -72,14 +72,29 @@ _REFINER = UNetSpec(
     vector_width=2560,  # pooled text 1280, then five numbers (original size, crop, aesthetic score)
     linear_projection=True,
 )
+_X4 = UNetSpec(
+    widths=(256, 512, 512, 1024),
+    depths=(0, 1, 1, 1),
+    heads=8,
+    context_width=1024,
+    vector_width=1000,  # noise levels of the small picture
+    vector_embedding="table",
+    spatial_channels=3,
+    linear_projection=True,
+    cross_only=(1, 2),
+)
 _SD_CODEC = CodecSpec(autoencoder=_KL_F8, latent=LatentSpec(scale=(0.18215,)))
 _XL_CODEC = CodecSpec(autoencoder=_KL_F8, latent=LatentSpec(scale=(0.13025,)))
+_X4_CODEC = CodecSpec(autoencoder=AutoencoderSpec(latent_channels=4, widths=_F4), latent=LatentSpec(scale=(0.08333,)))
+_X4_SCHEDULE = ScheduleSpec(kind="scaled_linear", beta_start=0.0001, beta_end=0.02, steps=1000)
 _SCHEDULE = ScheduleSpec(kind="scaled_linear", beta_start=0.00085, beta_end=0.012, steps=1000)
 
 PRESETS = {
     "sd1": Preset(512, _SD1, _SD_CODEC, _SCHEDULE, "eps"),
     "sd2-base": Preset(512, _SD2, _SD_CODEC, _SCHEDULE, "eps"),
     "sd2-v": Preset(768, _SD2, _SD_CODEC, _SCHEDULE, "v"),
+    "sd2-depth": Preset(512, _SD2, _SD_CODEC, _SCHEDULE, "eps"),
+    "x4-upscaler": Preset(512, _X4, _X4_CODEC, _X4_SCHEDULE, "v"),
     "sdxl-base": Preset(1024, _XL, _XL_CODEC, _SCHEDULE, "eps"),
     "sdxl-refiner": Preset(1024, _REFINER, _XL_CODEC, _SCHEDULE, "eps"),
 }

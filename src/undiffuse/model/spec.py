@@ -156,8 +156,10 @@ class UNetSpec(Spec):
     head_width: Positive | None = None
     context_width: Positive | None = None
     vector_width: Positive | None = None
+    vector_embedding: Literal["mlp", "table"] = "mlp"
     spatial_channels: Natural = 0
     linear_projection: bool = False
+    cross_only: tuple[Natural, ...] = ()
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @property
@@ -176,6 +178,9 @@ class UNetSpec(Spec):
             raise ValueError(
                 explain(f"{len(self.widths)} widths and {len(self.depths)} depths", "each level needs one of both")
             )
+        wrong = [level for level in self.cross_only if level >= len(self.depths) or not self.depths[level]]
+        if wrong:
+            raise ValueError(explain(f"cross_only names level {wrong[0]}", "it has no transformer"))
         attending = {width for width, depth in zip(self.widths, self.depths, strict=True) if depth}
         if self.mid_depth or (self.mid_depth is None and attending):
             attending.add(self.widths[-1])

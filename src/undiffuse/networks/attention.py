@@ -67,12 +67,16 @@ class GatedFeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention when there is a context, feed-forward; each on normalised input, each added."""
+    """Self-attention, cross-attention when there is a context, feed-forward; each on normalised input, each added.
 
-    def __init__(self, width: int, heads: int, context_width: int | None) -> None:
+    With `cross_only` the first attention too is to the context, as where Stable Diffusion's x4 upscaler has large maps.
+    """
+
+    def __init__(self, width: int, heads: int, context_width: int | None, cross_only: bool = False) -> None:
         super().__init__()
+        self.cross_only = cross_only
         self.norm_self = nn.LayerNorm(width)
-        self.attend_self = Attention(width, width, heads)
+        self.attend_self = Attention(width, (context_width or width) if cross_only else width, heads)
         self.norm_cross = nn.LayerNorm(width) if context_width else None
         self.attend_cross = Attention(width, context_width, heads) if context_width else None
         self.norm_feed = nn.LayerNorm(width)
@@ -80,7 +84,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         h = self.norm_self(x)  # (B, N, C)
-        x = x + self.attend_self(h, h)
+        x = x + (self.attend_self(h, context, mask) if self.cross_only and context is not None else self.attend_self(h, h))
         if self.attend_cross is not None and self.norm_cross is not None and context is not None:
             x = x + self.attend_cross(self.norm_cross(x), context, mask)
         return x + self.feed(self.norm_feed(x))
@@ -93,12 +97,20 @@ class SpatialTransformer(nn.Module):
     the arithmetic is the same. The outward projection starts at zero.
     """
 
-    def __init__(self, width: int, heads: int, depth: int, context_width: int | None, linear_projection: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        depth: int,
+        context_width: int | None,
+        linear_projection: bool,
+        cross_only: bool = False,
+    ) -> None:
         super().__init__()
         self.linear_projection = linear_projection
         self.norm = group_norm(width, eps=1e-6)
         self.into: nn.Module = nn.Linear(width, width) if linear_projection else nn.Conv2d(width, width, 1)
-        self.blocks = nn.ModuleList(TransformerBlock(width, heads, context_width) for _ in range(depth))
+        self.blocks = nn.ModuleList(TransformerBlock(width, heads, context_width, cross_only) for _ in range(depth))
         self.out = nn.Linear(width, width) if linear_projection else nn.Conv2d(width, width, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]

@@ -28,6 +28,17 @@ class EmbeddingMLP(nn.Sequential):
         super().__init__(nn.Linear(width_in, width), nn.SiLU(), nn.Linear(width, width))
 
 
+class TableEmbedding(nn.Module):
+    """A row of a table for each feature, weighed by it and added up: (B, D) to (B, width); of a single 1 it is that row."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width_in, width))
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return vector @ self.weight  # (B, width)
+
+
 class TimeEmbedding(nn.Module):
     """The time step t (B,) as a vector (B, out): sinusoid, then an MLP."""
 

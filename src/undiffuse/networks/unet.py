@@ -15,7 +15,9 @@ from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.networks.attention import SpatialTransformer
 from undiffuse.networks.blocks import ResidualBlock, Upsample, group_norm, silu
-from undiffuse.networks.embeddings import EmbeddingMLP, TimeEmbedding
+from undiffuse.networks.embeddings import EmbeddingMLP, TableEmbedding, TimeEmbedding
+
+VECTORS = {"mlp": EmbeddingMLP, "table": TableEmbedding}
 
 
 class Stage(nn.Module):
@@ -54,12 +56,14 @@ class UNet(nn.Module):
         head_width: channels a head at every level.
         context_width: features of a context token; None for no cross-attention.
         vector_width: features of the conditioning vector; None for none.
+        vector_embedding: an MLP for the vector, or a table with a row for each of its features.
         spatial_channels: channels of the conditioning map that is concatenated to the latent.
         linear_projection: transformers project tokens (SD 2.x, XL) instead of maps.
+        cross_only: levels whose transformers attend to the context alone, never to themselves.
         dropout: between the convolutions of residual blocks.
 
     Raises:
-        SpecError: when widths and depths differ in length, or heads do not divide a width.
+        SpecError: when widths and depths differ in length, heads do not divide a width, or a level attends to no context.
     """
 
     def __init__(
@@ -75,13 +79,17 @@ class UNet(nn.Module):
         head_width: int | None = None,
         context_width: int | None = None,
         vector_width: int | None = None,
+        vector_embedding: str = "mlp",
         spatial_channels: int = 0,
         linear_projection: bool = False,
+        cross_only: Sequence[int] = (),
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if len(widths) != len(depths):
             raise SpecError(explain(f"{len(widths)} widths and {len(depths)} depths", "each level needs one of both"))
+        if cross_only and context_width is None:
+            raise SpecError(explain("cross_only without a context", "there is nothing else to attend to", "leave it out"))
         self.factor = 2 ** (len(widths) - 1)
         self.spatial_channels = spatial_channels
         embedded = 4 * widths[0]
@@ -89,17 +97,18 @@ class UNet(nn.Module):
             mid_depth = next((depth for depth in reversed(depths) if depth), 0)
         self.reads_tokens = context_width is not None and (any(depths) or mid_depth > 0)
 
-        def transformer(width: int, depth: int) -> SpatialTransformer | None:
+        def transformer(width: int, depth: int, crosses: bool) -> SpatialTransformer | None:
             if depth == 0:
                 return None
-            return SpatialTransformer(width, count_heads(width, heads, head_width), depth, context_width, linear_projection)
+            count = count_heads(width, heads, head_width)
+            return SpatialTransformer(width, count, depth, context_width, linear_projection, crosses)
 
-        def stage(width_in: int, width_out: int, depth: int) -> Stage:
+        def stage(width_in: int, width_out: int, depth: int, level: int | None = None) -> Stage:
             residual = ResidualBlock(width_in, width_out, embedding_width=embedded, dropout=dropout)
-            return Stage(residual, transformer(width_out, depth))
+            return Stage(residual, transformer(width_out, depth, level in cross_only))
 
         self.embed_time = TimeEmbedding(widths[0], embedded)
-        self.embed_vector = EmbeddingMLP(vector_width, embedded) if vector_width else None
+        self.embed_vector = VECTORS[vector_embedding](vector_width, embedded) if vector_width else None
         self.first = nn.Conv2d(in_channels + spatial_channels, widths[0], 3, padding=1)
 
         self.down = nn.ModuleList()
@@ -107,7 +116,7 @@ class UNet(nn.Module):
         for level, (out, depth) in enumerate(zip(widths, depths, strict=True)):
             stages = []
             for _ in range(blocks):
-                stages.append(stage(width, out, depth))
+                stages.append(stage(width, out, depth, level))
                 width = out
                 skips.append(width)
             lower = level < len(widths) - 1
@@ -121,7 +130,7 @@ class UNet(nn.Module):
         for level, (out, depth) in reversed(list(enumerate(zip(widths, depths, strict=True)))):
             stages = []
             for _ in range(blocks + 1):
-                stages.append(stage(width + skips.pop(), out, depth))
+                stages.append(stage(width + skips.pop(), out, depth, level))
                 width = out
             self.up.append(Level(stages, Upsample(width) if level else None))
 

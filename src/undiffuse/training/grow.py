@@ -31,7 +31,7 @@ def grow_into(net: nn.Module, trained: nn.Module) -> None:
             target.zero_()
             target[:, : old[key].shape[1]].copy_(old[key]) if key in GROWING else target.copy_(old[key])
         for key in state.keys() - old.keys():
-            if key.startswith("embed_vector.2.") or ".attend_cross.to_out." in key:
+            if key.startswith(("embed_vector.2.", "embed_vector.weight")) or ".attend_cross.to_out." in key:
                 state[key].zero_()  # the last layer of a new way in: nothing is added at first
 
 

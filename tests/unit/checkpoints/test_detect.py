@@ -23,9 +23,11 @@ def shapes(name: str) -> dict[str, tuple[int, ...]]:
 def test_a_family_is_told_by_its_tensors(name: str) -> None:
     found = detect(shapes(name))
     plain = name.removesuffix("-inpaint")
-    assert found.family == ("sd2" if plain.startswith("sd2") else plain)
+    of_both_kinds = plain in ("sd2-base", "sd2-v")
+    assert found.family == ("sd2" if of_both_kinds else plain)
     assert found.inpainting == name.endswith("-inpaint") and not found.ema
-    assert found.prediction == (None if plain.startswith("sd2") else "eps")
+    assert found.prediction == (None if of_both_kinds else "v" if plain == "x4-upscaler" else "eps")
+    assert found.channels == {"sd2-depth": 5, "x4-upscaler": 7}.get(name, 9 if found.inpainting else 4)
 
 
 @pytest.mark.parametrize(("name", "unet", "codec"), [("sd1", 686, 248), ("sdxl-base", 1680, 248), ("sdxl-refiner", 1220, 248)])
@@ -49,6 +51,16 @@ def test_the_layout_of_sd1_is_that_of_the_original() -> None:
         "cond_stage_model.transformer.text_model.encoder.layers.11.mlp.fc2.weight": (768, 3072),
     }
     assert {name: found[name] for name in expected} == expected
+    upscaler = shapes("x4-upscaler")
+    expected = {
+        f"{UNET}label_emb.weight": (1000, 1024),
+        f"{UNET}input_blocks.4.1.transformer_blocks.0.attn1.to_k.weight": (512, 1024),
+        f"{UNET}input_blocks.10.1.transformer_blocks.0.attn1.to_k.weight": (1024, 1024),
+        f"{UNET}middle_block.1.transformer_blocks.0.attn1.to_k.weight": (1024, 1024),
+        f"{UNET}output_blocks.8.1.transformer_blocks.0.attn1.to_k.weight": (512, 1024),
+        "first_stage_model.decoder.up.2.block.0.norm1.weight": (512,),
+    }
+    assert {name: upscaler[name] for name in expected} == expected
     large = shapes("sdxl-base")
     assert large["conditioner.embedders.1.model.text_projection"] == (1280, 1280)
     assert large["conditioner.embedders.1.model.transformer.resblocks.31.attn.in_proj_weight"] == (3840, 1280)
@@ -68,7 +80,11 @@ def test_what_a_file_says_of_its_prediction_counts() -> None:
         ({"string_to_param.*": (4, 768)}, "a textual inversion"),
         ({"decoder.up.0.block.0.conv1.weight": (1,)}, "an autoencoder alone"),
         ({"a": (1,)}, "a file of 1 tensors of some other model"),
-        ({FIRST: (320, 5, 3, 3), f"{UNET}x.attn2.to_k.weight": (320, 1024)}, "this is a depth model; 4 channels, or 9"),
+        (
+            {FIRST: (320, 5, 3, 3), f"{UNET}x.attn2.to_k.weight": (320, 768)},
+            "a depth model that reads tokens of 768 features; 4",
+        ),
+        ({FIRST: (320, 8, 3, 3), f"{UNET}x.attn2.to_k.weight": (320, 768)}, "this is an InstructPix2Pix model"),
         ({FIRST: (320, 4, 3, 3), f"{UNET}x.attn2.to_k.weight": (320, 512)}, "reads tokens of 512 features"),
         ({FIRST: (320, 4, 3, 3)}, "reads no tokens"),
     ],

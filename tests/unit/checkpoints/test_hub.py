@@ -56,6 +56,13 @@ def test_what_is_not_in_the_cache_is_an_error_that_names_it(cache: Path) -> None
         load_model("somebody/absent")
 
 
+def test_what_a_pipeline_holds_beside_its_nets_is_not_fetched() -> None:
+    weights = [f"{part}/model.safetensors" for part in ("depth_estimator", "safety_checker", "text_encoder")]
+    told = ["model_index.json", "low_res_scheduler/scheduler_config.json"]
+    wanted = wanted_files([*told, *weights, "unet/diffusion_pytorch_model.safetensors"], "somebody/else")
+    assert wanted == [*told, "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"]
+
+
 def test_a_repository_of_another_kind_is_refused(cache: Path) -> None:
     snapshot(cache, "words", ("README.md", "data/train.parquet"))
 

@@ -48,6 +48,10 @@ def test_unets_have_the_published_number_of_parameters(name: str, parameters: in
     assert count(unet(PRESETS[name].denoiser)) == parameters
 
 
+def test_the_upscaler_has_as_many_parameters_as_the_original_is_counted_to_have() -> None:
+    assert round(count(unet(PRESETS["x4-upscaler"].denoiser)) / 1e6, 1) == 473.4
+
+
 def test_the_inpainting_unet_differs_by_five_channels_of_its_first_convolution() -> None:
     inpainting = PRESETS["sd1"].denoiser.model_copy(update={"spatial_channels": 5})
     assert count(unet(inpainting)) - count(unet(PRESETS["sd1"].denoiser)) == 320 * 5 * 3 * 3
@@ -94,5 +98,8 @@ def test_sizes_can_be_halved_as_often_as_the_nets_need(name: str) -> None:
 
 
 def test_an_unknown_preset_is_answered_with_those_there_are() -> None:
-    with pytest.raises(SpecError, match="unknown preset 'sd3'; there are: sd1, sd2-base, sd2-v, sdxl-base"):
+    with pytest.raises(
+        SpecError,
+        match="unknown preset 'sd3'; there are: sd1, sd2-base, sd2-depth, sd2-v, sdxl-base, sdxl-refiner, x4-upscaler",
+    ):
         find_preset("sd3")

@@ -160,3 +160,8 @@ def test_a_table_without_a_kind_is_a_kl_autoencoder_and_every_kind_survives_json
 def test_a_codec_spec_takes_one_number_for_all_channels() -> None:
     spec = CodecSpec.parse({"autoencoder": {"latent_channels": 4, "widths": [8]}, "latent": {"scale": [0.18215]}})
     assert spec.latent.scale == (0.18215,)
+
+
+def test_a_level_without_a_transformer_cannot_attend_to_a_context_alone() -> None:
+    with pytest.raises(SpecError, match="cross_only names level 0; it has no transformer"):
+        UNetSpec.parse({"widths": (32, 64), "depths": (0, 1), "heads": 2, "context_width": 8, "cross_only": (0,)})

@@ -85,6 +85,14 @@ def test_the_gate_multiplies_the_values() -> None:
     torch.testing.assert_close(net(x), net.narrow(value * gate * 0.5 * (1 + torch.erf(gate / math.sqrt(2)))))
 
 
+def test_a_block_that_attends_to_its_context_alone_mixes_no_positions() -> None:
+    x, context = normal((1, 5, 4), "x"), normal((1, 3, 6), "context")
+    alone, mixing = (TransformerBlock(4, 2, context_width=6, cross_only=kind) for kind in (True, False))
+    assert torch.allclose(alone(x[:, :2], context), alone(x, context)[:, :2], atol=1e-6)
+    assert not torch.allclose(mixing(x[:, :2], context), mixing(x, context)[:, :2], atol=1e-6)
+    assert alone.attend_self.to_key.weight.shape == (4, 6)
+
+
 def test_a_block_without_context_width_has_no_cross_attention() -> None:
     block = TransformerBlock(4, 2, context_width=None)
     assert block.attend_cross is None

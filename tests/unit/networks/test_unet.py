@@ -130,3 +130,21 @@ def test_the_middle_is_as_deep_as_the_last_level_with_attention_unless_told(mid_
 def test_channels_last_changes_nothing(net: nn.Module, inputs: tuple[Tensor, Tensor, Conditioning]) -> None:
     x, t, cond = inputs
     torch.testing.assert_close(net(x.to(memory_format=torch.channels_last), t, cond), net(x, t, cond), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_table_adds_the_row_that_the_vector_names(inputs: tuple[Tensor, Tensor, Conditioning]) -> None:
+    x, t, cond = inputs
+    net = randomised(UNet(**STEERED, vector_embedding="table"))
+    rows = torch.eye(5)[[3, 1]]
+    before = net(x, t, replace(cond, vector=rows))
+    net.embed_vector.weight[[0, 2, 4]] += 1  # rows that nobody names
+    assert torch.equal(net(x, t, replace(cond, vector=rows)), before)
+    net.embed_vector.weight[3] += 1
+    after = net(x, t, replace(cond, vector=rows))
+    assert torch.equal(after[1], before[1]) and not torch.allclose(after[0], before[0])
+
+
+def test_attending_to_a_context_alone_needs_one() -> None:
+    with pytest.raises(SpecError, match="cross_only without a context"):
+        UNet(**SIZES, cross_only=(1,))

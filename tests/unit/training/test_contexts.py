@@ -34,6 +34,7 @@ ASKS: dict[str, dict[str, Any]] = {
     "mask": {"image": PICTURE, "mask": MASK},
     "map": {"layout": LAYOUT},
     "small": {"small": PICTURE.resize((4, 4))},
+    "lowres": {"small": PICTURE.resize((8, 8)), "noise_level": 5},
     "boxes": {"boxes": ((0.1, 0.1, 0.5, 0.5, "sun"),)},
     "lookalike": {"like": PICTURE},
 }

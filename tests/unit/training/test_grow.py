@@ -38,6 +38,12 @@ def test_new_inputs_change_nothing_at_first_and_can_learn(vector: int | None) ->
     assert new.first.weight.grad is not None and new.first.weight.grad[:, 2:].abs().max() > 0
 
 
+def test_a_table_is_begun_with_rows_that_add_nothing() -> None:
+    old, new = net(), net(vector_width=3, vector_embedding="table")  # type: ignore[arg-type]
+    grow_into(new, old)
+    assert torch.equal(old(X, T, Conditioning()), new(X, T, Conditioning(vector=torch.eye(3)[:2])))
+
+
 def test_another_net_is_refused() -> None:
     with pytest.raises(SpecError, match="does not fit the model to start from; only more inputs can be added"):
         grow_into(net(), UNet(in_channels=2, out_channels=2, widths=(64, 32), blocks=1, depths=(0, 0)))

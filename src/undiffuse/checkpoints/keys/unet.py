@@ -29,6 +29,8 @@ ENDS = {
         "last": ("conv_out", {}),
     },
 }
+TABLES = {"compvis": "label_emb", "diffusers": "class_embedding"}
+"""What the vector's embedding is called where it is a table."""
 
 
 def unet_names(names: Iterable[str], sizes: Mapping[str, Any], layout: str) -> dict[str, str]:
@@ -36,10 +38,11 @@ def unet_names(names: Iterable[str], sizes: Mapping[str, Any], layout: str) -> d
 
     Args:
         names: those of our U-Net's tensors.
-        sizes: `widths`, `depths`, `blocks` and `mid_depth` of its spec.
+        sizes: `widths`, `depths`, `blocks`, `mid_depth` and `vector_embedding` of its spec.
         layout: "compvis", without the leading `model.diffusion_model.`, or "diffusers".
     """
-    prefixes: Prefixes = dict(ENDS[layout]) | (_compvis(sizes) if layout == "compvis" else _diffusers(sizes))
+    table = {"embed_vector": (TABLES[layout], {})} if sizes.get("vector_embedding") == "table" else {}
+    prefixes: Prefixes = dict(ENDS[layout]) | table | (_compvis(sizes) if layout == "compvis" else _diffusers(sizes))
     return rename_all(names, prefixes)
 
 

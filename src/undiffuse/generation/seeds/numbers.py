@@ -1,6 +1,6 @@
 """What one picture draws, in the order in which each program draws it.
 
-    diffusers   one generator a picture: latents of what was given, start, then every step
+    diffusers   one generator a picture: noise over or latents of what was given, start, then every step
     ComfyUI     one generator a batch for the start, another for the steps; a picture has its row of each
     web UI      one generator a picture: start, then every step, which ENSD gives a generator of its own
 
@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from undiffuse.core.random import START, PictureNoise
+from undiffuse.core.random import START, PictureNoise, normal
 from undiffuse.diffusion.brownian import BrownianPath, Path
 from undiffuse.diffusion.drive import Noise
 from undiffuse.diffusion.dyadic import dyadic_path
@@ -81,6 +82,10 @@ class Numbers(ABC):
         """Noise with which a latent is drawn from its posterior; None where the mean is taken."""
         return None
 
+    def hidden(self, shape: Shape) -> Tensor:
+        """Noise of this shape (3, h, w) that hides a small picture."""
+        return normal(shape, "draw", self.request.seed, 0, "small")
+
 
 class Native(Numbers):
     """Ours: a function of seed and step."""
@@ -98,6 +103,8 @@ class Diffusers(Numbers):
 
     def __init__(self, request: Request, shape: Shape, stream: Callable[[int, Shape], Stream] = TorchStream) -> None:
         super().__init__(request, shape)
+        if request.noise_level is not None:
+            stream = partial(TorchStream, before=(1, 3, *shape[1:]))  # over the small picture
         self.stream = stream(request.seed, self.shape)
         image, around = super().begun, request.mask is not None
         self.order = (*(("image",) if image else ()), START, *(("around",) if around else ()))
@@ -128,6 +135,10 @@ class Diffusers(Numbers):
     def latent(self, given: Given) -> Tensor | None:
         """As they draw it, from the same generator."""
         return self.stream.at(self.order.index(given)) if given in self.order else None
+
+    def hidden(self, shape: Shape) -> Tensor:
+        """Noise that hides a small picture: what the generator draws first."""
+        return TorchStream(self.request.seed, shape).at(0)
 
 
 class ComfyUI(Numbers):

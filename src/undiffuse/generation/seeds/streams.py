@@ -22,11 +22,15 @@ class Stream(Protocol):
 
 
 class TorchStream:
-    """`torch.randn` on the CPU from one seed. Asking backwards begins anew, so that nothing but the latest is held."""
+    """`torch.randn` on the CPU from one seed. Asking backwards begins anew, so that nothing but the latest is held.
 
-    def __init__(self, seed: int, shape: Sequence[int]) -> None:
+    One tensor of another shape may be drawn `before` all others.
+    """
+
+    def __init__(self, seed: int, shape: Sequence[int], before: Sequence[int] | None = None) -> None:
         self.seed = seed % SEEDS
         self.shape = tuple(shape)
+        self.before = before
         self._begin()
 
     def at(self, place: int) -> Tensor:
@@ -40,6 +44,8 @@ class TorchStream:
 
     def _begin(self) -> None:
         self._generator = torch.Generator().manual_seed(self.seed)
+        if self.before is not None:
+            torch.randn(tuple(self.before), generator=self._generator)
         self._latest = torch.empty(0)
         self._made = 0
 
