@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from undiffuse.checkpoints.lora_convert import convert_lora
+from undiffuse.cli.main import run
 from undiffuse.core.errors import CheckpointError, MissingKeys, SpecError
 
 # What kohya's and diffusers' trainers call a layer, and its (in, out).
@@ -81,3 +82,22 @@ def test_the_base_may_be_named_and_must_fit(tmp_path: Path) -> None:
         convert_lora(path, tmp_path / "c.safetensors", base="sd1")
     with pytest.raises(SpecError, match="sd3"):
         convert_lora(path, tmp_path / "c.safetensors", base="sd3")
+
+
+def test_the_command_takes_loras_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, third = (str(tmp_path / f"{name}.safetensors") for name in "abc")
+    save_file(kohya(SD1), first)
+    assert run(["convert", first, "--to", "diffusers", "--out", second]) == 0
+    assert run(["convert", second, "--to", "kohya", "--out", third]) == 0
+    back = load_file(third)
+    assert all(torch.equal(back[name], tensor) for name, tensor in kohya(SD1).items() if "lora" in name and "alpha" not in name)
+    capsys.readouterr()
+    for more, told in (
+        (["--to", "native", "--out", str(tmp_path / "d")], "--to native with a LoRA; allowed are kohya, diffusers"),
+        (["--to", "kohya", "--out", second], "is there already"),
+        (["--to", "kohya", "--out", "d.ckpt"], "its name ends in .safetensors"),
+        (["--to", "kohya", "--out", "d.safetensors", "--prediction", "v"], "--prediction with a LoRA"),
+    ):
+        assert run(["convert", first, *more]) in (2, 4)
+        assert told in capsys.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 3

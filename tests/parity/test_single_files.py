@@ -20,6 +20,7 @@ from undiffuse.checkpoints.foreign_tensors import read_tensors
 from undiffuse.checkpoints.single_file import load_single_file, to_single_file, write_single_file
 from undiffuse.cli.main import run
 from undiffuse.core.errors import CheckpointError, MissingKeys, SpecError, UnknownFormat
+from undiffuse.core.random import normal
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 Pipelines = Callable[[str], tuple[Any, Path]]
@@ -116,6 +117,25 @@ def test_convert_goes_round_and_comes_back_the_same(
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     half = load_model(three).denoiser.network.state_dict()
     assert all(torch.equal(half[name], t.half()) for name, t in tiny_families.denoiser.network.state_dict().items())
+
+
+def test_convert_makes_a_lora_part_of_the_weights(
+    tiny_families: LatentDiffusion, pipelines: Pipelines, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, layer = str(pipelines("sd1")[1]), "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    down, up = normal((2, 128), "merged", "down"), normal((128, 2), "merged", "up")
+    save_file({f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up}, tmp_path / "lora.safetensors")
+    merged = tmp_path / "merged.safetensors"
+
+    lora = f"{tmp_path / 'lora.safetensors'}:0.5"
+    assert run(["convert", folder, "--lora", lora, "--to", "compvis", "--out", str(merged)]) == 0
+
+    before, after = (load_model(place).denoiser.network.state_dict() for place in (folder, merged))
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert len(changed) == 1 and changed[0].endswith("attend_self.to_query.weight")
+    torch.testing.assert_close(after[changed[0]], before[changed[0]] + 0.5 * up @ down)
+    assert run(["convert", folder, "--base", "sd1", "--to", "native", "--out", str(tmp_path / "x")]) == 2
+    assert "it is for LoRAs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from undiffuse.core.conditioning import Conditioning
+from undiffuse.core.errors import UsageError, explain
 from undiffuse.core.random import BatchNoise
 from undiffuse.core.spec import Spec
 from undiffuse.data.records import Example
@@ -191,8 +192,11 @@ class ConditionerPart(nn.Module, ABC):
 
         Raises:
             ShapeMismatch: when it was made for text encoders of other widths.
+            UsageError: when there is none.
         """
-        raise NotImplementedError(type(self).__name__)
+        raise UsageError(
+            explain(f"the learned word {word.name!r}", "this part has no text encoder that takes words", "leave it out")
+        )
 
     def forget(self) -> None:
         """Drop whatever is remembered of earlier rows; needed after weights were changed by hand."""
