@@ -89,6 +89,7 @@ def _run(recipe: Recipe, folder: Path, listen: Listener | None, progress: Progre
             if tell is not None:
                 _introduce(recipe, objective, describe(workers.device, precision), first, tell)
         trainer.run(first, listen, progress)
+        workers.wait()  # whoever leaves while another still listens to him leaves that one to crash
     except KeyboardInterrupt:
         given = "stopped at once; what was saved before stands"
         raise Cancelled(f"{given}; go on with: undiffuse train --resume {folder}") from None
