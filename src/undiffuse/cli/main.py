@@ -39,6 +39,7 @@ COMMANDS = {
     "data": Entry("undiffuse.cli.data", "Build and check data sets.", has_children=True),
     "evaluate": Entry("undiffuse.cli.evaluate", "Measure a model.", has_children=True),
     "serve": Entry("undiffuse.cli.serve", "Serve pictures over HTTP."),
+    "studio": Entry("undiffuse.cli.studio", "Draw in the browser."),
     "explain": Entry("undiffuse.cli.explain", "Show on one page how a picture came to be."),
     "trace": Entry("undiffuse.cli.trace", "Record how a picture is drawn, and compare two records.", True, usual="record"),
     "verify": Entry("undiffuse.cli.verify", "Draw a picture again and tell whether it is the same."),

@@ -12,9 +12,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from PIL import Image
@@ -52,6 +53,7 @@ class Listener(Protocol):
         ...
 
 
+T = TypeVar("T")
 Models = Callable[[str], Generator | None]
 """The generator of a model; None while it is being loaded. Raises an UndiffuseError when there is none."""
 
@@ -80,6 +82,13 @@ class Work:
         return self.draw is not None and not (self.waiting or self.flying)
 
 
+@dataclass(frozen=True)
+class _Favour(Generic[T]):
+    model: str
+    act: Callable[[Generator], T]
+    done: Future[T]
+
+
 class Engine:
     """Draws jobs together, in a thread of its own.
 
@@ -101,6 +110,7 @@ class Engine:
         self._models = models
         self._check = check
         self._works: list[Work] = []
+        self._favours: deque[_Favour[Any]] = deque()
         self._turns = count()
         self._changed = threading.Condition()
         self._stopping = False
@@ -136,9 +146,17 @@ class Engine:
             for work in self._works:
                 work.skipping = work.skipping or work.name == name
 
+    def alone(self, model: str, act: Callable[[Generator], T]) -> Future[T]:
+        """Have something done with the generator of a model between two turns, while nothing is drawn with it."""
+        favour: _Favour[T] = _Favour(model, act, Future())
+        with self._changed:
+            self._favours.append(favour)
+            self._changed.notify()
+        return favour.done
+
     def asked(self) -> set[str]:
         """Names of the models that unfinished jobs need."""
-        return {work.model for work in list(self._works)}
+        return {one.model for one in (*list(self._works), *list(self._favours))}
 
     def drawing(self) -> set[str]:
         """Names of the models that begun jobs draw with."""
@@ -147,7 +165,7 @@ class Engine:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._works and not self._stopping:
+                while not (self._works or self._favours or self._stopping):
                     self._changed.wait()
                 if self._stopping:
                     return
@@ -163,11 +181,12 @@ class Engine:
 
     def turn(self) -> bool:
         """Bring the jobs that have waited longest one step further; False when there was nothing to do."""
+        did = self._do_favour()
         for work in list(self._works):
             self._look_after(work)
         picked = self._picked()
         if not picked:
-            return False
+            return did
         now = next(self._turns)
         for work, _, _ in picked:
             work.served = now
@@ -177,6 +196,22 @@ class Engine:
         for work in {id(work): work for work, _, _ in picked}.values():
             if work.over:
                 self._end(work, None)
+        return True
+
+    def _do_favour(self) -> bool:
+        """Do the first thing that was asked for beside jobs; False when there is none, or its model is being loaded."""
+        if not self._favours:
+            return False
+        favour = self._favours[0]
+        try:
+            draw = self._models(favour.model)
+            if draw is None:
+                return False
+            draw.wardrobe.wear()
+            favour.done.set_result(favour.act(draw))
+        except Exception as error:  # whoever asked is told
+            favour.done.set_exception(error)
+        self._favours.popleft()
         return True
 
     def _look_after(self, work: Work) -> None:

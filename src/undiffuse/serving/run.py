@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.serving.app import Door, build_app
@@ -53,10 +55,15 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which sends everybody away who waits as soon as it is asked to stop."""
+    """uvicorn's server, which sends everybody away who waits as soon as it is asked to stop.
 
-    def __init__(self, desk: Desk, door: Door, socket: socket.socket) -> None:
-        app = build_app(desk, door)
+    `more` adds to the application what else it shall have.
+    """
+
+    def __init__(
+        self, desk: Desk, door: Door, socket: socket.socket, more: Callable[[FastAPI], FastAPI] = lambda app: app
+    ) -> None:
+        app = more(build_app(desk, door))
         super().__init__(
             uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE, server_header=False, ws="none")
         )

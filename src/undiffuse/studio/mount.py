@@ -1,0 +1,28 @@
+"""The page on a web application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from undiffuse.studio.counter import Counter
+from undiffuse.studio.look import CSS, HEAD, theme
+from undiffuse.studio.page import build_page
+
+
+def mount(app: Any, counter: Counter, library: Path, gallery: Path | None = None, path: str = "/studio") -> Any:
+    """Put the page on a FastAPI application; it brings no telemetry, and asks nobody else for anything.
+
+    Args:
+        app: the application, whose own door guards the page too.
+        counter: what draws.
+        library: folder of the pictures that it keeps.
+        gallery: folder of further pictures, which are shown and never changed.
+        path: where on the application.
+    """
+    allowed = [str(folder.resolve()) for folder in (library, gallery) if folder is not None]
+    options: dict[str, Any] = {"theme": theme(), "css": CSS, "head": HEAD, "footer_links": []}
+    quiet: dict[str, Any] = {"ssr_mode": False, "show_error": True, "mcp_server": False, "enable_monitoring": False}
+    return gr.mount_gradio_app(app, build_page(counter, gallery), path, allowed_paths=allowed, **options, **quiet)

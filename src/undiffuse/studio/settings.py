@@ -1,0 +1,125 @@
+"""The settings of a drawing, which several tabs have: the fields on the page, and the request that they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from undiffuse.diffusion.solvers.table import ENTRIES, find_solver
+from undiffuse.generation.metadata import SCHEDULE_TYPES
+from undiffuse.generation.output import read_request
+from undiffuse.generation.request import Request
+from undiffuse.studio.counter import Counter
+
+OWN = "the solver's own"
+SOLVERS = [entry.label for entry in ENTRIES if entry.name != "ddim_inverse"]
+SPACINGS = [OWN, *dict.fromkeys(SCHEDULE_TYPES.values())]
+NAMES = (
+    "prompt", "negative", "model", "steps", "guidance", "solver", "spacing", "seed", "count", "width", "height", "label",
+    "clip_skip", "hires", "hires_strength",
+)  # fmt: skip
+"""What the fields are called, in the order in which their values come."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The fields of one tab by their names."""
+
+    fields: dict[str, Any]
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The fields in the order of `NAMES`."""
+        return [self.fields[name] for name in NAMES]
+
+
+def settings(counter: Counter, second_pass: bool = True) -> Settings:
+    """Put the fields on the page, those that are changed often first."""
+    usual, models, loras = Request(), counter.models(), counter.loras()
+    told: dict[str, Any] = {"prompt": gr.Textbox(label="Prompt", lines=3, autofocus=True, elem_classes="prompt")}
+    told["negative"] = gr.Textbox(label="Negative prompt", lines=1)
+    if loras:
+        named = gr.Dropdown(loras, label="Add a LoRA to the prompt", value=None)
+        named.input(lambda name, prompt: (f"{prompt} <lora:{name}:1>", None), [named, told["prompt"]], [told["prompt"], named])
+    told["model"] = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
+    with gr.Row():
+        told["steps"] = gr.Slider(1, 150, usual.steps, step=1, label="Steps")
+        told["guidance"] = gr.Slider(1, 20, usual.guidance, step=0.5, label="Guidance")
+    with gr.Row():
+        told["seed"] = gr.Number(-1, label="Seed (-1: any)", precision=0)
+        told["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures")
+    with gr.Accordion("More", open=False):
+        with gr.Row():
+            told["solver"] = gr.Dropdown(SOLVERS, value=find_solver(usual.solver)[0].label, label="Solver")
+            told["spacing"] = gr.Dropdown(SPACINGS, value=OWN, label="Spacing")
+        with gr.Row():
+            told["width"] = gr.Number(0, label="Width (0: the model's)", precision=0, minimum=0, maximum=8192)
+            told["height"] = gr.Number(0, label="Height (0: the model's)", precision=0, minimum=0, maximum=8192)
+        with gr.Row():
+            told["label"] = gr.Textbox(label="Class")
+            told["clip_skip"] = gr.Slider(1, 12, 1, step=1, label="Clip skip")
+        with gr.Row(visible=second_pass):
+            told["hires"] = gr.Slider(1, 4, 1, step=0.25, label="Second pass, times")
+            told["hires_strength"] = gr.Slider(0.05, 1, 0.7, step=0.05, label="Its strength")
+    return Settings(told)
+
+
+def request_of(values: list[Any], **more: Any) -> tuple[Request, str | None]:
+    """The request that the values of the fields mean, and the model's name; `more` are further fields of the request.
+
+    Raises:
+        SpecError: naming every wrong field.
+    """
+    told = dict(zip(NAMES, values, strict=True))
+    labels = {label: name for name, label in reversed(SCHEDULE_TYPES.items())}
+    hires = {"scale": told["hires"], "strength": told["hires_strength"]} if told["hires"] > 1 else None
+    fields: dict[str, Any] = {
+        "negative": told["negative"] or "",
+        "label": told["label"] or None,
+        "steps": int(told["steps"]),
+        "guidance": told["guidance"],
+        "solver": told["solver"],
+        "spacing": labels.get(told["spacing"]),
+        "seed": -1 if told["seed"] is None else int(told["seed"]),
+        "count": int(told["count"]),
+        "width": int(told["width"] or 0) or None,
+        "height": int(told["height"] or 0) or None,
+        "clip_skip": int(told["clip_skip"]),
+        "hires": hires,
+    }
+    return Request(told["prompt"] or "", **{**fields, **more}), told["model"]
+
+
+def values_of(path: str | Path, pictures: dict[str, Any] | None = None) -> list[Any]:
+    """What the fields must say to draw the picture in a file again, a `gr.skip()` where it tells nothing.
+
+    Args:
+        path: a PNG of ours, or of any program that writes A1111's text.
+        pictures: what it was started from, where it was.
+
+    Raises:
+        DataError, SpecError: when it tells nothing, or something that we do not have.
+    """
+    request = read_request(path, **(pictures or {}))
+    entry, _ = find_solver(request.solver)
+    told = {
+        "prompt": request.prompt,
+        "negative": request.negative,
+        "model": gr.skip(),
+        "steps": request.steps,
+        "guidance": request.guidance,
+        "solver": entry.label,
+        "spacing": OWN if request.spacing is None else SCHEDULE_TYPES[request.spacing],
+        "seed": str(request.seed) if request.seed > 2**53 else request.seed,
+        "count": 1,
+        "width": request.width or 0,
+        "height": request.height or 0,
+        "label": request.label or "",
+        "clip_skip": request.clip_skip,
+        "hires": 1 if request.hires is None else request.hires.scale,
+        "hires_strength": 0.7 if request.hires is None else request.hires.strength,
+    }
+    return [told[name] for name in NAMES]

@@ -1,0 +1,130 @@
+"""Drawing on the page: buttons, live previews, finished pictures with what they tell, and errors in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from undiffuse.core.errors import UndiffuseError
+from undiffuse.generation.request import Request
+from undiffuse.studio.counter import Counter, Shown
+
+TELLS = "parameters"  # the chunk of a PNG
+Asked = Callable[..., tuple[Request, str | None]]
+"""From the values on a tab to a request and the name of a model."""
+
+
+@dataclass(frozen=True)
+class Easel:
+    """Where a tab shows its pictures: the gallery, the line below it, and what the chosen picture tells."""
+
+    gallery: gr.Gallery
+    progress: gr.HTML
+    told: gr.Textbox
+    draw: gr.Button
+    cancel: gr.Button
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What a drawing changes."""
+        return [self.gallery, self.progress, self.told]
+
+
+def buttons(words: str = "Draw") -> tuple[gr.Button, gr.Button]:
+    """The button that draws, and the one that stops it; Ctrl+Enter and Escape press those of the tab that is seen."""
+    with gr.Row():
+        draw = gr.Button(words, variant="primary", elem_classes="act-draw", scale=3)
+        cancel = gr.Button("Stop", elem_classes="act-cancel", scale=1)
+    return draw, cancel
+
+
+def easel(draw: gr.Button, cancel: gr.Button) -> Easel:
+    """Put the gallery and what belongs to it on the page."""
+    gallery = gr.Gallery(label="Pictures", columns=2, height=460, preview=True, interactive=False, elem_classes="easel")
+    progress = gr.HTML(bar(0, ""), padding=False)
+    told = gr.Textbox(label="What the picture tells", lines=3, interactive=False, buttons=["copy"])
+    return Easel(gallery, progress, told, draw, cancel)
+
+
+def connect(counter: Counter, on: Easel, inputs: list[Any], asked: Asked, then: Callable[[Any], None] | None = None) -> None:
+    """Have the buttons of a tab draw what `asked` makes of its values."""
+
+    async def act(*values: Any) -> AsyncIterator[tuple[Any, Any, Any]]:
+        request, model = said(asked, *values)
+        async with aclosing(follow(counter, request, model)) as steps:  # type: ignore[type-var]
+            async for step in steps:
+                yield step
+
+    drawn = on.draw.click(act, inputs, on.outputs, concurrency_limit=None, show_progress="hidden")
+    on.cancel.click(lambda: bar(0, "stopped"), None, [on.progress], cancels=[drawn])
+    on.gallery.select(tells, [on.gallery], [on.told], show_progress="hidden")
+    if then is not None:
+        then(drawn)
+
+
+async def follow(counter: Counter, request: Request, model: str | None) -> AsyncIterator[tuple[Any, Any, Any]]:
+    """What the outputs of an easel show, step by step.
+
+    Raises:
+        gr.Error: with the sentence of any error of ours.
+    """
+    yield gr.skip(), bar(0, "waiting"), ""
+    shown, last = Shown("", 0), None
+    try:
+        async with aclosing(counter.draw(request, model)) as steps:  # type: ignore[type-var]
+            async for shown in steps:
+                fresh = shown.preview is not None and shown.preview is not last and not shown.over
+                last = shown.preview
+                pictures = [*map(str, shown.files), shown.preview] if fresh else gr.skip()
+                yield pictures, bar(shown.share, "" if shown.over else f"{shown.share:.0%}"), gr.skip()
+    except UndiffuseError as error:
+        raise sentence(error) from None
+    text = text_of(shown.files[0]) if shown.files else ""
+    yield gr.update(value=[str(file) for file in shown.files], selected_index=0 if shown.files else None), bar(1, ""), text
+
+
+def tells(shown: list[Any], event: gr.SelectData) -> str:
+    """What the chosen picture of a gallery tells."""
+    chosen = shown[event.index] if shown and isinstance(event.index, int) and event.index < len(shown) else None
+    return "" if chosen is None else text_of(Path(chosen[0] if isinstance(chosen, (list, tuple)) else chosen))
+
+
+def text_of(path: Path) -> str:
+    """What a file tells in A1111's text; nothing where it does not."""
+    try:
+        with Image.open(path) as image:
+            return str(image.info.get(TELLS, ""))
+    except OSError:
+        return ""
+
+
+def said(function: Callable[..., Any], *values: Any) -> Any:
+    """What a function says of these values; errors of ours become a sentence on the page.
+
+    Raises:
+        gr.Error: with that sentence.
+    """
+    try:
+        return function(*values)
+    except UndiffuseError as error:
+        raise sentence(error) from None
+
+
+def sentence(error: Exception) -> gr.Error:
+    """An error as the page shows it."""
+    return gr.Error(str(error), title="That cannot be drawn", duration=12, print_exception=False)
+
+
+def bar(share: float, words: str) -> str:
+    """How far it is, as HTML; `words` are ours alone, nothing of a user's goes into them."""
+    percent = round(100 * share)
+    return (
+        f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}">'
+        f'<div style="width:{percent}%"></div></div><div class="bar-words">{words}&nbsp;</div>'
+    )

@@ -1,0 +1,51 @@
+"""Explain: how a picture came to be, measured while it is drawn, as a page of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from undiffuse.core.errors import UndiffuseError
+from undiffuse.explain.pages import page_of
+from undiffuse.explain.story import tell
+from undiffuse.generation.generator import Generator
+from undiffuse.studio.counter import Counter
+from undiffuse.studio.settings import request_of, settings
+from undiffuse.studio.showing import buttons, said, sentence
+
+FRAME = '<iframe class="story" title="How the picture came to be" sandbox="allow-scripts" srcdoc="{}"></iframe>'
+
+
+def tab(counter: Counter) -> None:
+    """Put it on the page. While a picture is explained no other is drawn."""
+    with gr.Row():
+        with gr.Column(scale=4):
+            instead = gr.Textbox(label="What else the same noise shall become; left empty, something is chosen")
+            fields = settings(counter, second_pass=False)
+            draw, _ = buttons("Explain")
+            file = gr.File(label="The page, to keep", interactive=False, height=90)
+        with gr.Column(scale=8):
+            shown = gr.HTML(
+                "<p>One picture, from noise to the end: what every step did, what each word did, where it looked.</p>"
+            )
+
+    async def act(instead: str, *values: Any) -> tuple[str, str]:
+        request, model = said(request_of, list(values))
+
+        def explain_it(draw: Generator) -> str:
+            return page_of(tell(draw, request.replace(count=1), instead=instead or None))
+
+        try:
+            page = await asyncio.wrap_future(counter.alone(model, explain_it))
+        except UndiffuseError as error:
+            raise sentence(error) from None
+        path = Path(tempfile.mkdtemp(prefix="undiffuse-")) / "explained.html"
+        path.write_text(page, encoding="utf-8")
+        return FRAME.format(html.escape(page)), str(path)
+
+    draw.click(act, [instead, *fields.inputs], [shown, file])

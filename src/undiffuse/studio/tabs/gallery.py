@@ -1,0 +1,61 @@
+"""Gallery: what was drawn here, and a folder of the user's, searched by what pictures tell, and drawn again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from undiffuse.core.errors import UsageError, explain
+from undiffuse.studio.counter import Counter
+from undiffuse.studio.searching import pictures_in, search, telling
+from undiffuse.studio.settings import Settings, values_of
+from undiffuse.studio.showing import said
+
+SHOWN = 120
+
+
+def tab(counter: Counter, folder: Path | None, opened: gr.Tab, fields: Settings, go: Callable[[], Any], tabs: gr.Tabs) -> None:
+    """Put it on the page; "draw again" fills in `fields` and goes to their tab."""
+    with gr.Row():
+        words = gr.Textbox(label="Search in what pictures tell", placeholder="fox euler", scale=5)
+        look = gr.Button("Look again", scale=1)
+    gallery = gr.Gallery(
+        label="Pictures",
+        columns=6,
+        height=430,
+        fit_columns=False,
+        allow_preview=False,
+        interactive=False,
+        elem_classes="library",
+    )
+    count = gr.Markdown("")
+    told = gr.Textbox(label="What the picture tells", lines=4, interactive=False, buttons=["copy"])
+    chosen = gr.State(None)
+    again = gr.Button("Draw it again", variant="primary")
+
+    def found(words: str) -> tuple[list[str], str, str, None]:
+        paths = counter.pictures(2000) + (pictures_in(folder) if folder is not None else [])
+        hits = search(paths, words or "")
+        more = f", the newest {SHOWN} of them shown" if len(hits) > SHOWN else ""
+        return [str(path) for path in hits[:SHOWN]], f"{len(hits)} of {len(paths)} pictures{more}", "", None
+
+    def choose(shown: list[Any], event: gr.SelectData) -> tuple[str, str | None]:
+        if not shown or not isinstance(event.index, int) or event.index >= len(shown):
+            return "", None
+        path = shown[event.index][0]
+        return telling(Path(path)), path
+
+    def fill(path: str | None) -> list[Any]:
+        if path is None:
+            raise UsageError(explain("no picture is chosen", "one is drawn again", "click on one"))
+        return [*values_of(path), go()]
+
+    outputs = [gallery, count, told, chosen]
+    for event in (opened.select, look.click, words.submit):
+        event(found, [words], outputs, show_progress="hidden")
+    words.change(found, [words], outputs, show_progress="hidden", trigger_mode="always_last")
+    gallery.select(choose, [gallery], [told, chosen], show_progress="hidden")
+    again.click(lambda path: said(fill, path), [chosen], [*fields.inputs, tabs])

@@ -1,0 +1,64 @@
+"""X/Y grid: one picture over and over, with one or two things changed, on one sheet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from undiffuse.core.errors import UndiffuseError
+from undiffuse.generation.request import Request
+from undiffuse.studio.axes import CHOICES, cells, sheet, values_on
+from undiffuse.studio.counter import Counter
+from undiffuse.studio.settings import request_of, settings
+from undiffuse.studio.showing import bar, buttons, said, sentence
+
+
+def tab(counter: Counter) -> None:
+    """Put it on the page."""
+    with gr.Row():
+        with gr.Column(scale=5):
+            with gr.Row():
+                across = gr.Dropdown(CHOICES, value="guidance", label="Across", scale=2)
+                columns = gr.Textbox("2, 4, 7", label="Values across", scale=3)
+            with gr.Row():
+                down = gr.Dropdown(CHOICES, value="seed", label="Down", scale=2)
+                rows = gr.Textbox("1-3", label="Values down", scale=3)
+            fields = settings(counter)
+            draw, cancel = buttons("Draw the grid")
+        with gr.Column(scale=6):
+            shown = gr.Image(label="Sheet", type="pil", format="png", height=520, interactive=False, elem_classes="sheet")
+            progress = gr.HTML(bar(0, ""), padding=False)
+
+    async def act(x: str, columns: str, y: str, rows: str, *values: Any) -> AsyncIterator[tuple[Any, str]]:
+        request, model = said(request_of, list(values))
+        first = (x, said(values_on, x, columns))
+        second = (y, said(values_on, y, rows))
+        wanted = said(cells, request, first, second)
+        yield gr.skip(), bar(0, "waiting")
+        drawn: dict[int, Image.Image] = {}
+        tasks = [asyncio.create_task(_draw(counter, one, model, k, drawn)) for k, one in enumerate(wanted)]
+        try:
+            for done in asyncio.as_completed(tasks):
+                await done
+                yield gr.skip(), bar(len(drawn) / len(wanted), f"{len(drawn)} of {len(wanted)}")
+        except UndiffuseError as error:
+            raise sentence(error) from None
+        finally:
+            for task in tasks:
+                task.cancel()
+        yield sheet([drawn[k] for k in range(len(wanted))], first, second), bar(1, "")
+
+    event = draw.click(act, [across, columns, down, rows, *fields.inputs], [shown, progress], show_progress="hidden")
+    cancel.click(lambda: bar(0, "stopped"), None, [progress], cancels=[event])
+
+
+async def _draw(counter: Counter, request: Request, model: str | None, place: int, drawn: dict[int, Image.Image]) -> None:
+    async with aclosing(counter.draw(request, model)) as steps:  # type: ignore[type-var]
+        *_, last = [shown async for shown in steps]
+    with Image.open(last.files[0]) as image:
+        drawn[place] = image.convert("RGB")

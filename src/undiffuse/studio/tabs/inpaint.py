@@ -1,0 +1,39 @@
+"""Inpaint: a part of a picture is drawn anew; every byte of the rest stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from PIL import ImageFilter
+
+from undiffuse.generation.request import Request
+from undiffuse.studio.counter import Counter
+from undiffuse.studio.masks import Canvas, mask_of
+from undiffuse.studio.settings import request_of, settings
+from undiffuse.studio.showing import buttons, connect, easel
+
+
+def tab(counter: Counter) -> None:
+    """Put it on the page."""
+    with gr.Row():
+        with gr.Column(scale=5):
+            brush = gr.Brush(default_size=24, colors=["#e11d48"], default_color="#e11d48", color_mode="fixed")
+            canvas = gr.ImageEditor(
+                type="pil", label="Paint over what is to change", brush=brush, height=380, sources=["upload", "clipboard"],
+                transforms=(), layers=False, elem_classes="canvas",
+            )  # fmt: skip
+            with gr.Row():
+                strength = gr.Slider(0.05, 1, 1, step=0.05, label="Strength")
+                grow = gr.Slider(0, 64, 0, step=1, label="Grow the mask")
+            fields = settings(counter, second_pass=False)
+            press = buttons()
+        with gr.Column(scale=6):
+            on = easel(*press)
+
+    def asked(canvas: Canvas | None, strength: float, grow: int, *values: Any) -> tuple[Request, str | None]:
+        picture, mask = mask_of(canvas)
+        mask = mask.filter(ImageFilter.MaxFilter(2 * int(grow) + 1)) if grow else mask
+        return request_of(list(values), image=picture, mask=mask, strength=strength)
+
+    connect(counter, on, [canvas, strength, grow, *fields.inputs], asked)

@@ -1,0 +1,59 @@
+"""Paint: a map of what stands where, in the colours of the classes that a model has learned."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import gradio as gr
+
+from undiffuse.conditioners.palette import colours as palette
+from undiffuse.conditioners.palette import hexadecimal
+from undiffuse.core.errors import SpecError, explain
+from undiffuse.generation.request import Request
+from undiffuse.studio.counter import Counter, Facts
+from undiffuse.studio.masks import Canvas, painting_of
+from undiffuse.studio.settings import request_of, settings
+from undiffuse.studio.showing import buttons, connect, easel, said
+
+SIDE = 512  # of the canvas
+UNREAD = "This model has not learned semantic maps. One that did is trained by a recipe with a conditioner of kind 'map'."
+
+
+def tab(counter: Counter) -> None:
+    """Put it on the page."""
+    with gr.Row():
+        with gr.Column(scale=5):
+            look = gr.Button("Show the colours of the model")
+            swatches = gr.HTML(f"<div class='swatches'>{UNREAD}</div>", padding=False)
+            canvas = gr.ImageEditor(
+                type="pil", label="Paint what stands where", brush=_brush([]), height=420, canvas_size=(SIDE, SIDE),
+                fixed_canvas=True, sources=[], transforms=(), layers=False, elem_classes="canvas",
+            )  # fmt: skip
+            fields = settings(counter, second_pass=False)
+            press = buttons()
+        with gr.Column(scale=6):
+            on = easel(*press)
+
+    def colours(model: str | None) -> tuple[str, Any]:
+        facts = counter.alone(model, Facts.of).result()
+        if not facts.classes:
+            return f"<div class='swatches'>{html.escape(UNREAD)}</div>", gr.skip()
+        named = {name: hexadecimal(colour) for name, colour in zip(facts.classes, palette(facts.classes), strict=True)}
+        rows = "".join(f"<span><i style='background:{colour}'></i>{html.escape(name)}</span>" for name, colour in named.items())
+        return f"<div class='swatches'>{rows}</div>", gr.ImageEditor(brush=_brush(list(named.values())))
+
+    def asked(canvas: Canvas | None, *values: Any) -> tuple[Request, str | None]:
+        request, model = request_of(list(values))
+        facts = counter.alone(model, Facts.of).result()
+        if "layout" not in facts.reads:
+            raise SpecError(explain("a painting", UNREAD, "name another model"))
+        return request.replace(layout=painting_of(canvas)), model
+
+    look.click(lambda model: said(colours, model), [fields.fields["model"]], [swatches, canvas])
+    connect(counter, on, [canvas, *fields.inputs], asked)
+
+
+def _brush(colours: list[str]) -> gr.Brush:
+    shown: list[Any] = colours or ["#64748b"]
+    return gr.Brush(default_size=48, colors=shown, default_color=shown[0], color_mode="fixed")
