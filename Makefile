@@ -31,5 +31,5 @@ clean:
 	touch $@
 
 .venv/dev.stamp: .venv/base.stamp
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train,data,eval,serve,openvino]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,train,data,eval,serve,studio,openvino]'
 	touch $@

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 
 from undiffuse.generation.generator import Generator
@@ -80,10 +81,10 @@ class Served:
 
 
 @contextmanager
-def serving(desk: Desk, door: Door | None = None) -> Iterator[Served]:
+def serving(desk: Desk, door: Door | None = None, more: Callable[[FastAPI], FastAPI] = lambda app: app) -> Iterator[Served]:
     """A server on a free port of this machine, for as long as the block lasts."""
     socket = listen("127.0.0.1", 0)
-    server = Server(desk, door or door_of("127.0.0.1"), socket)
+    server = Server(desk, door or door_of("127.0.0.1"), socket, more)
     thread = threading.Thread(target=server.serve_until_stopped, daemon=True)
     thread.start()
     while not server.started:

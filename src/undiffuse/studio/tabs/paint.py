@@ -27,8 +27,8 @@ def tab(counter: Counter) -> None:
             look = gr.Button("Show the colours of the model")
             swatches = gr.HTML(f"<div class='swatches'>{UNREAD}</div>", padding=False)
             canvas = gr.ImageEditor(
-                type="pil", label="Paint what stands where", brush=_brush([]), height=420, canvas_size=(SIDE, SIDE),
-                fixed_canvas=True, sources=[], transforms=(), layers=False, elem_classes="canvas",
+                type="pil", format="png", label="Paint what stands where", brush=_brush([]), height=420,
+                canvas_size=(SIDE, SIDE), fixed_canvas=True, sources=[], transforms=(), layers=False, elem_classes="canvas",
             )  # fmt: skip
             fields = settings(counter, second_pass=False)
             press = buttons()

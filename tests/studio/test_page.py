@@ -1,0 +1,249 @@
+"""Every tab of the page in a real browser, over a tiny model: nothing goes wrong, and nobody else is asked for anything.
+
+Skipped where playwright or Chromium is not installed.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.serving.conftest import Served, make_desk, serving
+
+from undiffuse.cli.studio_counter import DeskCounter
+from undiffuse.generation.output import read_request
+from undiffuse.studio.mount import mount
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning"),
+]
+PATIENCE = 20_000  # milliseconds
+QUIET = re.compile(r"favicon|manifest\.json|404 \(Not Found\)")
+
+
+@pytest.fixture(scope="module")
+def studio(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    root = tmp_path_factory.mktemp("studio")
+    (root / "mine").mkdir()
+    desk = make_desk(root / "out", tiny_folder, body=20_000_000, pixels=2_000_000)
+    with serving(desk, more=lambda app: mount(app, DeskCounter(desk), root / "out" / "pictures", root / "mine")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(studio: Served, browser: Any) -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(PATIENCE)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" and not QUIET.search(said.text) else None)
+    page.on("request", lambda asked: None if asked.url.startswith((studio.url, "data:", "blob:")) else wrong.append(asked.url))
+    page.goto(f"{studio.url}/studio/")
+    page.get_by_label("Prompt", exact=True).first.wait_for()
+    yield page
+    page.close()
+    assert wrong == []
+
+
+def open_tab(page: Any, name: str) -> Any:
+    """What is seen in the tab of this name once it is chosen."""
+    page.get_by_role("tab", name=name, exact=True).first.click()
+    panel = page.locator("[role=tabpanel]:visible")
+    panel.first.wait_for()
+    return panel
+
+
+def fill(panel: Any, prompt: str, steps: int = 3) -> None:
+    panel.get_by_label("Prompt", exact=True).fill(prompt)
+    panel.get_by_role("spinbutton", name="number input for Steps").fill(str(steps))
+    panel.get_by_label("Seed (-1: any)").fill("7")
+    panel.get_by_label("Seed (-1: any)").blur()
+
+
+def told(panel: Any, words: str) -> str:
+    """What the finished picture tells, once that has these words in it."""
+    box = panel.get_by_label("What the picture tells")
+    playwright.expect(box).to_have_value(re.compile(re.escape(words)), timeout=PATIENCE)
+    return box.input_value()
+
+
+def upload(panel: Any, picture: Path) -> None:
+    panel.locator("input[type=file]").first.set_input_files(str(picture))
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.effect_noise((16, 16), 60).convert("RGB").resize((32, 32)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_draw_by_the_keyboard(page: Any, studio: Served) -> None:
+    panel = open_tab(page, "Draw")
+    fill(panel, "a fox")
+    page.keyboard.press("Control+Enter")
+
+    text = told(panel, "Seed: 7")
+    assert text.startswith("a fox\nSteps: 3, ")
+    newest = studio.desk.jobs.pictures(limit=1)[0]
+    assert read_request(studio.desk.jobs.file(newest)).prompt == "a fox"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_stop_ends_the_job(page: Any, studio: Served) -> None:
+    panel = open_tab(page, "Draw")
+    fill(panel, "a fox that takes long", steps=150)
+    panel.get_by_role("spinbutton", name="number input for Pictures").fill("4")
+    panel.get_by_text("More", exact=True).click()
+    for side in ("Width", "Height"):
+        panel.get_by_label(f"{side} (0: the model's)").fill("64")
+        panel.get_by_label(f"{side} (0: the model's)").blur()
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    page.wait_for_function("[...document.querySelectorAll('.bar-words')].some(bar => /%/.test(bar.textContent))")
+    page.keyboard.press("Escape")
+
+    panel.get_by_text("stopped").wait_for()
+    for _ in range(1000):
+        if not studio.desk.live:
+            break
+        page.wait_for_timeout(20)
+    assert studio.desk.jobs.jobs(limit=1)[0].state == "cancelled"
+
+
+def test_what_cannot_be_drawn_is_said_in_a_sentence(page: Any) -> None:
+    panel = open_tab(page, "Draw")
+    fill(panel, "a fox")
+    panel.get_by_text("More", exact=True).click()
+    panel.get_by_label("Class", exact=True).fill("whale")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+
+    page.get_by_text("whale").last.wait_for()
+    assert page.get_by_text("Traceback").count() == 0
+
+
+def test_from_a_picture(page: Any, photo: Path) -> None:
+    panel = open_tab(page, "From a picture")
+    upload(panel, photo)
+    panel.locator("img").first.wait_for()
+    fill(panel, "a boat")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+
+    assert "Denoising strength: 0.6" in told(panel, "a boat")
+
+
+def test_inpaint_keeps_what_is_not_painted_over(page: Any, studio: Served, photo: Path) -> None:
+    Image.effect_noise((200, 160), 60).convert("RGB").save(photo)
+    panel = open_tab(page, "Inpaint")
+    upload(panel, photo)
+    page.wait_for_timeout(1500)
+    panel.get_by_role("button", name="Brush", exact=True).click()
+    canvas = panel.locator("canvas").first
+    box = canvas.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 6, middle[1] + 4, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    fill(panel, "a hat")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+
+    told(panel, "a hat")
+    with Image.open(photo) as before, Image.open(studio.desk.jobs.file(studio.desk.jobs.pictures(limit=1)[0])) as after:
+        same = (np.asarray(before) == np.asarray(after)).all(-1)
+    assert same[0].all() and same[-1].all() and same[:, 0].all() and not same.all()
+
+
+def test_paint_says_what_it_needs(page: Any) -> None:
+    panel = open_tab(page, "Paint")
+    panel.get_by_role("button", name="Show the colours of the model").click()
+    panel.get_by_text("has not learned semantic maps").first.wait_for()
+    fill(panel, "a hill")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+
+    page.get_by_text("name another model").last.wait_for()
+
+
+def test_enlarge(page: Any, photo: Path, studio: Served) -> None:
+    panel = open_tab(page, "Enlarge")
+    upload(panel, photo)
+    panel.locator("img").first.wait_for()
+    fill(panel, "noise")
+    panel.get_by_role("button", name="Enlarge", exact=True).click()
+
+    assert "Size: 64x64" in told(panel, "noise")
+
+
+def test_a_grid(page: Any) -> None:
+    panel = open_tab(page, "X/Y grid")
+    fill(panel, "a fox", steps=2)
+    panel.get_by_label("Values across").fill("1, 4")
+    panel.get_by_label("Values down").fill("1-2")
+    panel.get_by_role("button", name="Draw the grid").click()
+
+    sheet = panel.locator(".sheet img")
+    sheet.wait_for()
+    assert sheet.evaluate("image => image.decode().then(() => image.naturalWidth)") > 2 * 16
+
+
+def test_the_gallery_finds_a_picture_and_draws_it_again(page: Any, studio: Served) -> None:
+    panel = open_tab(page, "Draw")
+    fill(panel, "a green boat")
+    page.keyboard.press("Control+Enter")
+    told(panel, "a green boat")
+
+    panel = open_tab(page, "Gallery")
+    panel.get_by_label("Search in what pictures tell").fill("green boat")
+    panel.get_by_text("1 of ").first.wait_for()
+    panel.locator(".library button img").first.click()
+    told(panel, "a green boat")
+    panel.get_by_role("button", name="Draw it again").click()
+    draw = page.locator("[role=tabpanel]:visible")
+    playwright.expect(draw.get_by_label("Prompt", exact=True)).to_have_value("a green boat", timeout=PATIENCE)
+    playwright.expect(draw.get_by_label("Seed (-1: any)")).to_have_value("7")
+
+
+def test_the_queue_shows_jobs_and_stops_them(page: Any, studio: Served) -> None:
+    from undiffuse.generation.request import Request
+
+    live = studio.desk.submit(Request("waiting in line", steps=400, count=4), None, "api")
+    panel = open_tab(page, "Queue")
+    playwright.expect(panel.locator(".jobs")).to_contain_text("waiting in line", timeout=PATIENCE)
+    panel.get_by_role("button", name="Stop all").click()
+
+    panel.get_by_text("Nothing waits.").wait_for()
+    assert studio.desk.jobs.job(live.job.id).state == "cancelled"  # type: ignore[union-attr]
+
+
+def test_explain(page: Any) -> None:
+    panel = open_tab(page, "Explain")
+    fill(panel, "a fox", steps=2)
+    panel.get_by_role("button", name="Explain", exact=True).click()
+
+    frame = panel.frame_locator("iframe")
+    frame.get_by_role("heading").first.wait_for()
+    assert frame.get_by_text("Noise").count()
+
+
+def test_nothing_is_wider_than_a_phone(browser: Any, studio: Served) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(f"{studio.url}/studio/")
+    page.get_by_label("Prompt", exact=True).first.wait_for(timeout=PATIENCE)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.close()

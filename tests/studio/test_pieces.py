@@ -1,0 +1,172 @@
+"""What the page is made of, without the page: fields and requests, masks, searching, grids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from undiffuse.core.errors import DataError, SpecError, UndiffuseError, UsageError
+from undiffuse.generation.hires import Hires
+from undiffuse.generation.output import Origin, attach
+from undiffuse.generation.request import Request
+from undiffuse.studio.axes import NOTHING, REPLACE, cells, changed, sheet, values_on
+from undiffuse.studio.masks import mask_of, painting_of
+from undiffuse.studio.searching import pictures_in, search, telling
+from undiffuse.studio.settings import NAMES, OWN, request_of, values_of
+from undiffuse.studio.showing import bar, text_of
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+USUAL = dict(
+    prompt="a fox", negative="", model="tiny", steps=20, guidance=4, solver="DPM++ 2M", spacing=OWN, seed=7, count=1, width=0,
+    height=0, label="", clip_skip=1, hires=1, hires_strength=0.7,
+)  # fmt: skip
+FOX = Request("a fox", seed=7)
+
+
+def values(**changes: object) -> list[object]:
+    return [{**USUAL, **changes}[name] for name in NAMES]
+
+
+def saved(path: Path, request: Request) -> Path:
+    image = Image.new("RGB", (16, 16), "red")
+    attach(image, request.replace(width=16, height=16), Origin("tiny", "0123456789", "cpu", "fp32")).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fields", "request_"),
+    [
+        ({}, FOX),
+        (
+            {"negative": "red", "steps": 5.0, "guidance": 7.5, "count": 3},
+            FOX.replace(negative="red", steps=5, guidance=7.5, count=3),
+        ),
+        ({"solver": "Euler a", "spacing": "Karras"}, FOX.replace(solver="Euler a", spacing="karras")),
+        ({"width": 64, "height": 48.0, "label": "fox"}, FOX.replace(width=64, height=48, label="fox")),
+        ({"hires": 1.5, "hires_strength": 0.5, "clip_skip": 2}, FOX.replace(hires=Hires(scale=1.5, strength=0.5), clip_skip=2)),
+        ({"seed": "18446744073709551615"}, FOX.replace(seed=2**64 - 1)),
+    ],
+)
+def test_fields_mean_a_request_and_a_picture_gives_the_fields_back(
+    fields: dict[str, object], request_: Request, tmp_path: Path
+) -> None:
+    request, model = request_of(values(**fields))
+    assert request == request_ and model == "tiny"
+
+    one = request.replace(count=1)
+    again, _ = request_of([*values_of(saved(tmp_path / "x.png", one))])
+    sized = {"width": 16, "height": 16}
+    assert again.replace(**sized) == one.replace(solver=again.solver, spacing=again.spacing, **sized)
+
+
+def test_wrong_fields_are_named() -> None:
+    with pytest.raises(SpecError, match="width"):
+        request_of(values(width=9000))
+    assert request_of(values(seed=None))[0].seed >= 0
+
+
+def test_a_picture_that_tells_nothing_fills_nothing_in(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    with pytest.raises(DataError):
+        values_of(tmp_path / "x.png")
+    assert text_of(tmp_path / "x.png") == "" == text_of(tmp_path / "none.png")
+
+
+def test_what_is_painted_over_is_the_mask() -> None:
+    layer = Image.new("RGBA", (20, 10))
+    layer.paste((225, 29, 72, 255), (5, 2, 9, 8))
+    picture, mask = mask_of({"background": Image.new("RGBA", (20, 10), "blue"), "layers": [layer], "composite": None})
+
+    assert picture.mode == "RGB" and mask.size == (20, 10)
+    expected = np.zeros((10, 20), np.uint8)
+    expected[2:8, 5:9] = 255
+    assert np.array_equal(np.asarray(mask), expected)
+    assert painting_of({"background": None, "layers": [layer]}).getpixel((6, 4)) == (225, 29, 72)
+    assert painting_of({"background": None, "layers": [layer]}).getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "canvas", [None, {"background": None, "layers": []}, {"background": Image.new("RGB", (4, 4)), "layers": []}]
+)
+def test_an_empty_canvas_is_refused(canvas: dict[str, object] | None) -> None:
+    with pytest.raises(UsageError):
+        mask_of(canvas)
+    with pytest.raises(UsageError, match="nothing is painted"):
+        painting_of(canvas)
+
+
+def test_search_reads_what_any_program_writes(tmp_path: Path) -> None:
+    saved(tmp_path / "ours.png", FOX.replace(solver="Euler a"))
+    comfy = PngImagePlugin.PngInfo()
+    comfy.add_text("prompt", '{"3": {"inputs": {"text": "a wolf"}}}')
+    (tmp_path / "deeper").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "deeper" / "theirs.png", pnginfo=comfy)
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + "a fox, Sampler: Euler".encode("utf-16-be")
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.jpg", exif=exif)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "notes.txt").write_text("a fox")
+    paths = pictures_in(tmp_path)
+
+    assert {path.name for path in paths} == {"ours.png", "theirs.png", "photo.jpg", "broken.png"}
+    assert {path.name for path in search(paths, "FOX euler")} == {"ours.png", "photo.jpg"}
+    assert [path.name for path in search(paths, "wolf")] == ["theirs.png"]
+    assert search(paths, "") == paths and search(paths, "whale") == []
+    assert telling(tmp_path / "broken.png") == ""
+
+
+def test_links_out_of_the_folder_are_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    (tmp_path / "in" / "link.png").symlink_to(tmp_path / "secret.png")
+
+    assert pictures_in(tmp_path / "in") == []
+
+
+@pytest.mark.parametrize(
+    ("axis", "text", "found"),
+    [
+        ("seed", "1-3, 9", ["1", "2", "3", "9"]),
+        ("guidance", " 2,4.5 ", ["2", "4.5"]),
+        ("solver", "Euler a, DPM++ 2M", ["Euler a", "DPM++ 2M"]),
+        (REPLACE, "fox, sea-horse", ["fox", "sea-horse"]),
+        (NOTHING, "whatever", [""]),
+    ],
+)
+def test_values_of_an_axis(axis: str, text: str, found: list[str]) -> None:
+    assert values_on(axis, text) == found
+
+
+def test_cells_are_row_by_row_of_one_seed() -> None:
+    found = cells(FOX.replace(count=4), ("steps", ["5", "9"]), (REPLACE, ["fox", "boat"]))
+
+    told = [(one.prompt, one.steps, one.seed, one.count) for one in found]
+    assert told == [("a fox", 5, 7, 1), ("a fox", 9, 7, 1), ("a boat", 5, 7, 1), ("a boat", 9, 7, 1)]
+    whole = sheet([Image.new("RGB", (40, 30), "red")] * 4, ("steps", ["5", "9"]), (REPLACE, ["fox", "boat"]))
+    assert whole.width > 2 * 40 and whole.height > 2 * 30
+    red = (np.asarray(whole) == (255, 0, 0)).all(-1).sum()
+    assert red == 4 * 40 * 30  # no label lies on a picture
+
+
+@pytest.mark.parametrize(
+    ("axis", "value", "told"),
+    [
+        ("steps", "many", "'many' for steps"),
+        (REPLACE, "cat", "'wolf' is not in the prompt"),
+        ("solver", "nonsense", "nonsense"),
+    ],
+)
+def test_what_an_axis_cannot_have_is_refused(axis: str, value: str, told: str) -> None:
+    with pytest.raises(UndiffuseError, match=told):
+        changed(FOX, axis, value, "wolf")
+    with pytest.raises(UsageError, match="no values"):
+        values_on(axis, " , ")
+    with pytest.raises(UsageError, match="9 x 9 pictures"):
+        cells(FOX, ("seed", ["1"] * 9), ("steps", ["1"] * 9))
+
+
+def test_the_bar_tells_readers_of_screens_how_far_it_is() -> None:
+    assert 'aria-valuenow="25"' in bar(0.25, "25%") and "width:25%" in bar(0.25, "25%")
