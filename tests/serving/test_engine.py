@@ -358,3 +358,19 @@ def test_a_fault_in_a_turn_ends_the_jobs_not_the_thread(alone: Generator, monkey
 def test_a_batch_of_nothing_is_refused(alone: Generator) -> None:
     with pytest.raises(UsageError, match="batch = 0"):
         engine_of(alone, batch=0)
+
+
+def test_a_favour_is_done_between_turns_and_its_errors_are_told(alone: Generator) -> None:
+    engine = engine_of(alone)
+    long = Heard()
+    engine.submit(Work("long", "tiny", FOX, long))
+    engine.turn()
+
+    picture = engine.alone("tiny", lambda draw: draw(FOX).images[0])
+    failing = engine.alone("tiny", lambda draw: draw(FOX.replace(label="whale")))
+    assert engine.asked() == {"tiny"}
+    while engine.turn():
+        pass
+
+    assert furthest(picture.result(0), long.pictures[0]) <= 1
+    assert isinstance(failing.exception(0), SpecError)

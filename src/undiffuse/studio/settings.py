@@ -36,8 +36,8 @@ class Settings:
         return [self.fields[name] for name in NAMES]
 
 
-def settings(counter: Counter, second_pass: bool = True) -> Settings:
-    """Put the fields on the page, those that are changed often first."""
+def settings(counter: Counter, second_pass: bool = True, several: bool = True) -> Settings:
+    """Put the fields on the page, those that are changed often first; those of a second pass or of more pictures if wanted."""
     usual, models, loras = Request(), counter.models(), counter.loras()
     told: dict[str, Any] = {"prompt": gr.Textbox(label="Prompt", lines=3, autofocus=True, elem_classes="prompt")}
     told["negative"] = gr.Textbox(label="Negative prompt", lines=1)
@@ -50,7 +50,7 @@ def settings(counter: Counter, second_pass: bool = True) -> Settings:
         told["guidance"] = gr.Slider(1, 20, usual.guidance, step=0.5, label="Guidance")
     with gr.Row():
         told["seed"] = gr.Number(-1, label="Seed (-1: any)", precision=0)
-        told["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures")
+        told["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures", visible=several)
     with gr.Accordion("More", open=False):
         with gr.Row():
             told["solver"] = gr.Dropdown(SOLVERS, value=find_solver(usual.solver)[0].label, label="Solver")

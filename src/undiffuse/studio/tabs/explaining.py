@@ -16,7 +16,7 @@ from undiffuse.explain.story import tell
 from undiffuse.generation.generator import Generator
 from undiffuse.studio.counter import Counter
 from undiffuse.studio.settings import request_of, settings
-from undiffuse.studio.showing import buttons, said, sentence
+from undiffuse.studio.showing import said, sentence
 
 FRAME = '<iframe class="story" title="How the picture came to be" sandbox="allow-scripts" srcdoc="{}"></iframe>'
 
@@ -25,9 +25,9 @@ def tab(counter: Counter) -> None:
     """Put it on the page. While a picture is explained no other is drawn."""
     with gr.Row():
         with gr.Column(scale=4):
-            instead = gr.Textbox(label="What else the same noise shall become; left empty, something is chosen")
-            fields = settings(counter, second_pass=False)
-            draw, _ = buttons("Explain")
+            instead = gr.Textbox(label="Another prompt for the same noise (empty: one is chosen)")
+            fields = settings(counter, second_pass=False, several=False)
+            draw = gr.Button("Explain", variant="primary", elem_classes="act-draw")
             file = gr.File(label="The page, to keep", interactive=False, height=90)
         with gr.Column(scale=8):
             shown = gr.HTML(

@@ -28,7 +28,7 @@ def tab(counter: Counter) -> None:
             with gr.Row():
                 down = gr.Dropdown(CHOICES, value="seed", label="Down", scale=2)
                 rows = gr.Textbox("1-3", label="Values down", scale=3)
-            fields = settings(counter)
+            fields = settings(counter, several=False)
             draw, cancel = buttons("Draw the grid")
         with gr.Column(scale=6):
             shown = gr.Image(label="Sheet", type="pil", format="png", height=520, interactive=False, elem_classes="sheet")
