@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -84,20 +85,60 @@ def test_the_base_may_be_named_and_must_fit(tmp_path: Path) -> None:
         convert_lora(path, tmp_path / "c.safetensors", base="sd3")
 
 
-def test_the_command_takes_loras_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second, third = (str(tmp_path / f"{name}.safetensors") for name in "abc")
-    save_file(kohya(SD1), first)
-    assert run(["convert", first, "--to", "diffusers", "--out", second]) == 0
-    assert run(["convert", second, "--to", "kohya", "--out", third]) == 0
-    back = load_file(third)
-    assert all(torch.equal(back[name], tensor) for name, tensor in kohya(SD1).items() if "lora" in name and "alpha" not in name)
-    capsys.readouterr()
-    for more, told in (
-        (["--to", "native", "--out", str(tmp_path / "d")], "--to native with a LoRA; allowed are kohya, diffusers"),
-        (["--to", "kohya", "--out", second], "is there already"),
-        (["--to", "kohya", "--out", "d.ckpt"], "its name ends in .safetensors"),
-        (["--to", "kohya", "--out", "d.safetensors", "--prediction", "v"], "--prediction with a LoRA"),
-    ):
-        assert run(["convert", first, *more]) in (2, 4)
-        assert told in capsys.readouterr().err
-    assert len(list(tmp_path.iterdir())) == 3
+def test_peft_has_a_folder_for_one_net_there_and_back(tmp_path: Path) -> None:
+    first, back = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    unet = {name: tensor for name, tensor in kohya(SD1).items() if "lora_unet" in name}
+    odd = next(name for name in unet if name.endswith(".alpha"))
+    unet[odd] = torch.tensor(0.1)  # an alpha of its own
+    save_file(unet, first)
+    (tmp_path / "peft").mkdir()
+    assert run(["convert", str(first), "--to", "peft", "--out", str(tmp_path / "peft" / "adapter_model.safetensors")]) == 0
+    told = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
+    assert told["peft_type"] == "LORA" and told["r"] == 2 and told["lora_alpha"] in (1.5, unet[odd].item())
+    names = {f"base_model.model.{name.removeprefix('unet.')}" for name, _ in SD1.values() if name.startswith("unet.")}
+    assert set(load_file(tmp_path / "peft" / "adapter_model.safetensors")) == {
+        f"{n}.lora_{p}.weight" for n in names for p in "AB"
+    }
+    assert run(["convert", str(tmp_path / "peft"), "--to", "kohya", "--out", str(back)]) == 0
+    there, again = load_file(first), load_file(back)
+    assert there.keys() == again.keys() and all(torch.equal(again[name], tensor) for name, tensor in there.items())
+
+
+@pytest.mark.parametrize("layers", [SD1, XL], ids=["SD 1.x", "XL"])
+def test_the_command_knows_a_lora_by_its_header_and_comes_back_to_the_bit(
+    layers: dict[str, tuple[str, tuple[int, int]]], tmp_path: Path
+) -> None:
+    first, second, third = (tmp_path / f"{name}.safetensors" for name in "abc")
+    half = {name: tensor.half() for name, tensor in kohya(layers).items()}
+    save_file(half, first, {"ss_output_name": "fox"})
+    assert run(["convert", str(first), "--to", "diffusers", "--out", str(second)]) == 0
+    assert run(["convert", str(second), "--to", "kohya", "--out", str(third)]) == 0
+    again = load_file(third)
+    assert again.keys() == half.keys()
+    assert all(torch.equal(again[name], tensor) and again[name].dtype == torch.float16 for name, tensor in half.items())
+
+
+def test_the_command_refuses_what_a_form_cannot_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "a.safetensors", tmp_path / "adapter_model.safetensors"
+    loha = "lora_unet_up_blocks_3_attentions_2_proj_in"
+    pairs = {"hada_w1_a": (320, 2), "hada_w1_b": (2, 320), "hada_w2_a": (320, 2), "hada_w2_b": (2, 320)}
+    save_file({f"{loha}.{part}": torch.ones(shape) for part, shape in pairs.items()}, path)
+    for form in ("diffusers", "peft"):
+        assert run(["convert", str(path), "--to", form, "--out", str(out), "--base", "sd1"]) == 4
+        assert "write it in the form 'kohya', which holds everything" in capsys.readouterr().err
+    assert run(["convert", str(path), "--to", "kohya", "--out", str(out), "--base", "sd1"]) == 0
+    save_file(kohya(SD1), path)
+    told = [
+        (["--to", "peft", "--out", str(tmp_path / "peft" / "adapter_model.safetensors")], "is not there"),
+        (["--to", "native", "--out", str(tmp_path / "b.safetensors")], "allowed are kohya, diffusers, peft"),
+        (["--out", str(tmp_path / "b.safetensors")], "allowed are kohya, diffusers, peft"),
+        (["--to", "kohya", "--out", str(tmp_path / "b.safetensors"), "--precision", "fp16"], "only models have such"),
+        (["--to", "kohya", "--out", str(out)], "no file is written over"),
+    ]
+    for options, words in told:
+        assert run(["convert", str(path), *options]) in (2, 4)
+        assert words in capsys.readouterr().err
+    (tmp_path / "peft").mkdir()
+    assert run(["convert", str(path), "--to", "peft", "--out", str(tmp_path / "peft" / "adapter_model.safetensors")]) == 4
+    assert "is for text_encoder and unet; PEFT's files hold one net" in capsys.readouterr().err
+    assert not list((tmp_path / "peft").iterdir()) and not (tmp_path / "b.safetensors").exists()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.utils.state_dict_utils import convert_state_dict_to_kohya
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -22,7 +22,7 @@ from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.random import normal
 from undiffuse.model.adapters import Lora
 from undiffuse.networks.added import Added
-from undiffuse.networks.lora import LowRank
+from undiffuse.networks.lora import Decomposed, LowRank
 from undiffuse.networks.text.clip import CLIPTextEncoder
 from undiffuse.networks.unet import UNet
 
@@ -277,3 +277,25 @@ def write_kohya(states: dict[str, dict[str, Tensor]], path: Path) -> None:
             ending = {"A.weight": "lora_down.weight", "B.weight": "lora_up.weight"}[part]
             tensors |= {f"{layer}.{ending}": value.clone(), f"{layer}.alpha": torch.tensor(3.0)}
     save_file(tensors, path)
+
+
+@pytest.mark.parametrize("dora", [False, True], ids=["LoRA", "DoRA"])
+def test_what_we_write_for_peft_it_reads(dora: bool, tmp_path: Path) -> None:
+    ours, oracle = pair(SD1)
+    layers = {name: module for name, module in ours.named_modules() if isinstance(module, nn.Linear) and "attend" in name}
+    assert layers
+    terms: dict[str, Any] = {}
+    for number, (name, layer) in enumerate(layers.items()):
+        down, up = (
+            normal((2, layer.in_features), "peft", name) * 0.2,
+            normal((layer.out_features, 2), "peft", name, "up") * 0.2,
+        )
+        term = LowRank(down, up, alpha=3.0 if number else 0.5)
+        terms[name] = Decomposed(term, layer.weight.detach().norm(dim=1, keepdim=True) * 1.5) if dora else term
+    path = tmp_path / "adapter_model.safetensors"
+    save_lora(Lora("fox", {"unet": terms}), path, {"unet": ours}, "peft")
+
+    theirs = PeftModel.from_pretrained(oracle, tmp_path)
+    wear(ours, path)
+
+    assert far(predicted(ours), expected(theirs)) <= 1e-5

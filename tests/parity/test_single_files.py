@@ -119,25 +119,6 @@ def test_convert_goes_round_and_comes_back_the_same(
     assert all(torch.equal(half[name], t.half()) for name, t in tiny_families.denoiser.network.state_dict().items())
 
 
-def test_convert_makes_a_lora_part_of_the_weights(
-    tiny_families: LatentDiffusion, pipelines: Pipelines, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder, layer = str(pipelines("sd1")[1]), "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
-    down, up = normal((2, 128), "merged", "down"), normal((128, 2), "merged", "up")
-    save_file({f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up}, tmp_path / "lora.safetensors")
-    merged = tmp_path / "merged.safetensors"
-
-    lora = f"{tmp_path / 'lora.safetensors'}:0.5"
-    assert run(["convert", folder, "--lora", lora, "--to", "compvis", "--out", str(merged)]) == 0
-
-    before, after = (load_model(place).denoiser.network.state_dict() for place in (folder, merged))
-    changed = [name for name in before if not torch.equal(before[name], after[name])]
-    assert len(changed) == 1 and changed[0].endswith("attend_self.to_query.weight")
-    torch.testing.assert_close(after[changed[0]], before[changed[0]] + 0.5 * up @ down)
-    assert run(["convert", folder, "--base", "sd1", "--to", "native", "--out", str(tmp_path / "x")]) == 2
-    assert "it is for LoRAs" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("more", "told"),
     [
@@ -186,3 +167,20 @@ def test_a_file_with_too_little_in_it_is_not_loaded(tiny_families: LatentDiffusi
     save_file(tensors, tmp_path / "cut.safetensors")
     with pytest.raises(MissingKeys, match=r"missing: decoder\.mid\.attn_1\.k\.bias.* and 12 more; .*first_stage_model"):
         load_model(tmp_path / "cut.safetensors")
+
+
+def test_convert_folds_loras_into_the_weights(tiny_families: LatentDiffusion, pipelines: Pipelines, tmp_path: Path) -> None:
+    start, out = str(pipelines("sd1")[1]), tmp_path / "merged.safetensors"
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_v"
+    weight = load_file(Path(start) / "unet" / "diffusion_pytorch_model.safetensors")[f"{layer}.weight"]
+    down, up = normal((2, weight.shape[1]), "merge", "down"), normal((weight.shape[0], 2), "merge", "up")
+    name = f"lora_unet_{layer.replace('.', '_')}"
+    told = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": torch.tensor(1.0)}
+    save_file(told, tmp_path / "fox.safetensors")
+
+    assert run(["convert", start, "--lora", f"{tmp_path / 'fox.safetensors'}:0.8", "--out", str(out)]) == 0
+
+    found, before = load_file(out), to_single_file(tiny_families)
+    changed = [name for name, tensor in found.items() if not torch.equal(tensor, before[name])]
+    assert changed == ["model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_v.weight"]
+    torch.testing.assert_close(found[changed[0]], weight + 0.8 * 0.5 * up @ down)

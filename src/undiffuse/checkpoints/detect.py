@@ -35,6 +35,11 @@ NAMES = {
     "sdxl-base": "Stable Diffusion XL base",
     "sdxl-refiner": "Stable Diffusion XL refiner",
 }
+OF_LORAS = (
+    *("lora_unet_", "lora_te", "lora_A.weight", "lora_B.weight", "lora_down.weight", "lora.down.weight"),
+    *("hada_w1_a", "lokr_w1"),
+)
+"""Beginnings and ends of names in LoRA files."""
 PREDICTIONS = {"epsilon": "eps", "eps": "eps", "v": "v", "v_prediction": "v"}
 
 
@@ -103,7 +108,7 @@ def detect(shapes: Shapes, metadata: Mapping[str, str] | None = None) -> Found:
 def other_kind(shapes: Shapes) -> str:
     """What a file without a U-Net holds, in words."""
     kinds = {
-        "a LoRA": ("lora_unet_", "lora_te", "lora_A.weight", "lora_B.weight", "lora_down.weight", "hada_w1_a", "lokr_w1"),
+        "a LoRA": OF_LORAS,
         "a textual inversion": ("string_to_param", "emb_params", "clip_l", "clip_g"),
         "a ControlNet": ("control_model.", "controlnet_cond_embedding."),
         "an autoencoder alone": ("first_stage_model.", "decoder.up.", "decoder.up_blocks."),

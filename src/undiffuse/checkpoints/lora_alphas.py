@@ -7,13 +7,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from undiffuse.checkpoints.lora_names import TEXT_PREFIX
 from undiffuse.core.errors import CheckpointError, explain
 
 HEADER = "lora_adapter_metadata"  # of diffusers: JSON whose keys are NET.SETTING
 BESIDE = "adapter_config.json"  # of PEFT, for a net alone
+WEIGHTS = "adapter_model.safetensors"  # what PEFT calls the file beside it
+
+
+class Row(NamedTuple):
+    """What is told of a layer: its name with dots, rank and alpha, and whether it is DoRA."""
+
+    name: str
+    rank: int
+    alpha: float | None
+    dora: bool
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class Alphas:
                     net, _, setting = name.partition(".")
                     settings.setdefault(net, {})[setting] = value
                 return cls(settings)
-            if path.stem == "adapter_model" and beside.is_file():
+            if path.stem == Path(WEIGHTS).stem and beside.is_file():
                 return cls({"": dict(json.loads(beside.read_text(encoding="utf-8")))})
         except (OSError, ValueError, AttributeError):
             where = f"the header of {path}" if HEADER in header else str(beside)
@@ -55,22 +65,31 @@ class Alphas:
         return alpha * rank**0.5 if told.get("use_rslora") else alpha
 
 
-def header_of(layers: Mapping[str, Sequence[tuple[str, int, float | None, bool]]]) -> dict[str, str]:
-    """The header that tells diffusers the alphas: by net, for every layer its name, rank, alpha and whether it is DoRA.
+def header_of(layers: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """The header that tells diffusers the alphas, by net."""
+    told = {f"{net}.{setting}": value for net, rows in layers.items() for setting, value in _settings(rows).items()}
+    return {HEADER: json.dumps(told, indent=2, sort_keys=True)}
+
+
+def config_of(rows: Sequence[Row]) -> str:
+    """PEFT's `adapter_config.json` for a net."""
+    fixed = {"peft_type": "LORA", "bias": "none", "lora_dropout": 0.0, "inference_mode": True, "base_model_name_or_path": None}
+    return json.dumps({**fixed, **_settings(rows)}, indent=2, sort_keys=True)
+
+
+def _settings(rows: Sequence[Row]) -> dict[str, Any]:
+    """PEFT's settings of a net, whose most common rank and alpha hold where no pattern names a layer.
 
     Newer text encoders of transformers are without `text_model.`, and PEFT takes the end of a name for the whole.
     """
-    told: dict[str, Any] = {}
-    for net, rows in layers.items():
-        ranks = {name.removeprefix(TEXT_PREFIX): rank for name, rank, _, _ in rows}
-        alphas = {name.removeprefix(TEXT_PREFIX): float(rank if alpha is None else alpha) for name, rank, alpha, _ in rows}
-        rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
-        told |= {
-            f"{net}.r": rank,
-            f"{net}.lora_alpha": alpha,
-            f"{net}.rank_pattern": {name: value for name, value in ranks.items() if value != rank},
-            f"{net}.alpha_pattern": {name: value for name, value in alphas.items() if value != alpha},
-            f"{net}.target_modules": sorted(ranks),
-            f"{net}.use_dora": any(dora for *_, dora in rows),
-        }
-    return {HEADER: json.dumps(told, indent=2, sort_keys=True)}
+    ranks = {row.name.removeprefix(TEXT_PREFIX): row.rank for row in rows}
+    alphas = {row.name.removeprefix(TEXT_PREFIX): float(row.rank if row.alpha is None else row.alpha) for row in rows}
+    rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
+    return {
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {name: value for name, value in ranks.items() if value != rank},
+        "alpha_pattern": {name: value for name, value in alphas.items() if value != alpha},
+        "target_modules": sorted(ranks),
+        "use_dora": any(row.dora for row in rows),
+    }

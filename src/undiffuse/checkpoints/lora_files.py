@@ -1,4 +1,4 @@
-"""LoRA files: kohya's, diffusers', PEFT's and LyCORIS's, read whole or not at all, and written in the first two forms.
+"""LoRA files: kohya's, diffusers', PEFT's and LyCORIS's, read whole or not at all; the first three are written too.
 
 | form      | names                                                        | alpha                                   |
 |-----------|--------------------------------------------------------------|-----------------------------------------|
@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from undiffuse.checkpoints.file_hashes import lora_hash
 from undiffuse.checkpoints.foreign_tensors import read_tensors, write_tensors
-from undiffuse.checkpoints.lora_alphas import HEADER, Alphas, header_of
+from undiffuse.checkpoints.lora_alphas import BESIDE, HEADER, WEIGHTS, Alphas, Row, config_of, header_of
 from undiffuse.checkpoints.lora_base import mismatch
 from undiffuse.checkpoints.lora_names import LayerNames, Place, flat, names_of
 from undiffuse.checkpoints.lora_slots import MAGNITUDE, ROWS, split, tensors_of, term_of
@@ -33,6 +33,7 @@ from undiffuse.networks.lora import Decomposed, LowRank, Term
 PEFT_PREFIX = "base_model.model."
 PROCESSOR = ".processor"
 SHOWN = 6
+KEPT = "write it in the form 'kohya', which holds everything"
 
 
 def read_lora(path: str | Path, nets: Mapping[str, nn.Module], name: str | None = None) -> Lora:
@@ -98,50 +99,74 @@ def save_lora(lora: Lora, path: str | Path, nets: Mapping[str, nn.Module], form:
 
     Args:
         lora: what to write; the texts of its header go along.
-        path: of a .safetensors file, which appears whole or not at all.
+        path: of a .safetensors file, which appears whole or not at all; PEFT's has a name of its own, and a file beside it.
         nets: those that it was read for.
-        form: "kohya", which all programs read, or "diffusers", which holds LoRA and DoRA only.
+        form: "kohya", which all programs read, "diffusers", which holds LoRA and DoRA only, or "peft", which holds those of
+            one net alone.
 
     Raises:
         SpecError: for another form.
         CheckpointError: when the form cannot hold it.
     """
-    tensors, header = pick(FORMS, form, "form of LoRA files")(lora, names_of(nets))
+    path, written = Path(path), pick(FORMS, form, "form of LoRA files")(lora, names_of(nets))
+    if written.beside and path.name != WEIGHTS:
+        raise CheckpointError(explain(f"a file {path.name!r} in PEFT's form", f"PEFT reads {WEIGHTS}", "name it so"))
     kept = {key: text for key, text in lora.header.items() if key != HEADER}
-    write_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, Path(path), kept | header)
+    if written.beside:
+        (path.parent / BESIDE).write_text(written.beside, encoding="utf-8")
+    write_tensors({name: tensor.contiguous() for name, tensor in written.tensors.items()}, path, kept | written.header)
 
 
-Written = tuple[dict[str, Tensor], dict[str, str]]
+class Written(NamedTuple):
+    """What is in a file: tensors, texts of its header, and the text of a file beside it, if there is one."""
+
+    tensors: dict[str, Tensor]
+    header: dict[str, str]
+    beside: str = ""
 
 
 def _as_kohya(lora: Lora, names: LayerNames) -> Written:
-    return {
-        f"{names.kohya(place)}.{ending}": value for place, term in _each(lora) for ending, value in tensors_of(term).items()
-    }, {}
+    each = ((names.kohya(place), ending, value) for place, term in _each(lora) for ending, value in tensors_of(term).items())
+    return Written({f"{layer}.{ending}": value for layer, ending, value in each}, {})
 
 
 def _as_diffusers(lora: Lora, names: LayerNames) -> Written:
-    tensors: dict[str, Tensor] = {}
-    rows: dict[str, list[tuple[str, int, float | None, bool]]] = {}
+    tensors, rows = _in_factors(lora, names, "diffusers files hold")
+    told = any(row.alpha is not None for net in rows.values() for row in net)
+    return Written({f"{net}.{name}": tensor for net, name, tensor in tensors}, header_of(rows) if told else {})
+
+
+def _as_peft(lora: Lora, names: LayerNames) -> Written:
+    if len(lora.terms) > 1:
+        given = f"{lora.name} is for {' and '.join(lora.terms)}"
+        raise CheckpointError(explain(given, "PEFT's files hold one net", "write it in the form 'diffusers', or 'kohya'"))
+    tensors, rows = _in_factors(lora, names, "PEFT's files hold")
+    ((_, told),) = rows.items()
+    return Written({f"{PEFT_PREFIX}{name}": tensor for _, name, tensor in tensors}, {}, config_of(told))
+
+
+def _in_factors(lora: Lora, names: LayerNames, holds: str) -> tuple[list[tuple[str, str, Tensor]], dict[str, list[Row]]]:
+    """Net, name and numbers of every factor as diffusers and PEFT call them, and what is told of each layer by net."""
+    tensors: list[tuple[str, str, Tensor]] = []
+    rows: dict[str, list[Row]] = {}
     for place, term in _each(lora):
         inner = term.inner if isinstance(term, Decomposed) else term
         if not isinstance(inner, LowRank) or inner.mid is not None:
             given = f"{lora.name} holds a {type(inner).__name__} term" + (" with a core" if isinstance(inner, LowRank) else "")
-            raise CheckpointError(explain(given, "diffusers files hold plain LoRA", "write it in the form 'kohya'"))
+            raise CheckpointError(explain(given, f"{holds} plain LoRA", KEPT))
         layer = names.diffusers[place]
-        tensors |= {f"{place.net}.{layer}.lora_A.weight": inner.down, f"{place.net}.{layer}.lora_B.weight": inner.up}
+        tensors += [(place.net, f"{layer}.lora_A.weight", inner.down), (place.net, f"{layer}.lora_B.weight", inner.up)]
         if isinstance(term, Decomposed):
-            tensors[f"{place.net}.{layer}.{ROWS}"] = _peft_rows(term, lora.name)
-        rows.setdefault(place.net, []).append((layer, len(inner.down), inner.alpha, isinstance(term, Decomposed)))
-    told = any(alpha is not None for net in rows.values() for _, _, alpha, _ in net)
-    return tensors, header_of(rows) if told else {}
+            tensors.append((place.net, f"{layer}.{ROWS}", _peft_rows(term, lora.name, holds)))
+        rows.setdefault(place.net, []).append(Row(layer, len(inner.down), inner.alpha, isinstance(term, Decomposed)))
+    return tensors, rows
 
 
-def _peft_rows(term: Decomposed, name: str) -> Tensor:
+def _peft_rows(term: Decomposed, name: str, holds: str) -> Tensor:
     """Lengths of rows (out,), of kernels (1, out, 1, 1), as PEFT stores them."""
     if term.magnitude.numel() != term.magnitude.shape[0]:
         given = f"{name} holds DoRA of columns ({MAGNITUDE} {tuple(term.magnitude.shape)})"
-        raise CheckpointError(explain(given, "diffusers files hold that of rows", "write it in the form 'kohya'"))
+        raise CheckpointError(explain(given, f"{holds} that of rows", KEPT))
     return term.magnitude.reshape(-1) if term.magnitude.ndim <= 2 else term.magnitude.transpose(0, 1)
 
 
@@ -154,4 +179,4 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-FORMS: dict[str, Any] = {"kohya": _as_kohya, "diffusers": _as_diffusers}
+FORMS: dict[str, Any] = {"kohya": _as_kohya, "diffusers": _as_diffusers, "peft": _as_peft}

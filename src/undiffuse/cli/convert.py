@@ -9,38 +9,42 @@ import typer
 
 from undiffuse.cli.console import Console
 from undiffuse.cli.drawing import lora_file
-from undiffuse.cli.options import Json, Lora, Vae
+from undiffuse.cli.options import Json, Vae
 from undiffuse.core.errors import CheckpointError, UsageError, explain
 
 LAYOUTS = ("native", "compvis", "diffusers")
-LORA_FORMS = ("kohya", "diffusers")
+LORA_FORMS = ("kohya", "diffusers", "peft")
 PRECISIONS = ("fp32", "fp16", "bf16")
 SUFFIX = ".safetensors"
+BASES = "sd1, sd2-base or sdxl-base"
 
 
 def command(
-    source: Annotated[str, typer.Argument(help="A single file, a diffusers folder, a model of ours, or a LoRA.")],
-    to: Annotated[str, typer.Option(help="native, compvis (one file) or diffusers (a folder); of a LoRA kohya or diffusers.")],
+    source: Annotated[str, typer.Argument(help="A single file, a diffusers folder, or a model of ours; or a LoRA file.")],
     out: Annotated[Path, typer.Option(help="The file or folder to write.")],
+    to: Annotated[str | None, typer.Option(help="native, compvis (one .safetensors file) or diffusers (a folder).")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16; as it is when left out.")] = None,
     prediction: Annotated[str | None, typer.Option(help="eps or v, for files of Stable Diffusion 2.x.")] = None,
     weights: Annotated[str, typer.Option(help="plain, or ema for the averages that some files hold as well.")] = "plain",
     vae: Vae = None,
-    lora: Lora = None,
-    base: Annotated[str | None, typer.Option(help="Of a LoRA that does not tell: sd1, sd2-base or sdxl-base.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="LoRA to fold into the weights, FILE or FILE:WEIGHT.")] = None,
+    base: Annotated[str | None, typer.Option(help=f"What a LoRA was made for, where it does not tell: {BASES}.")] = None,
     json: Json = False,
 ) -> None:
-    """Write a model in the layout of another program, or in ours; LoRAs beside it become part of its weights.
+    """Write a model in the layout of another program, or in ours.
 
-    Whole or not at all, and with the same numbers to the bit unless another precision is asked for or something is added.
+    Whole or not at all, and with the same numbers to the bit unless another precision is asked for, or LoRAs are folded in.
+    Without --to a file is compvis and a folder native. A LoRA file is written --to kohya, diffusers or peft.
     """
-    if _is_lora(Path(source)):
-        strange = {"precision": precision, "prediction": prediction, "vae": vae, "lora": lora}
-        _convert_lora(Path(source), to, out, base, [name for name, value in strange.items() if value], Console(json))
+    from undiffuse.checkpoints.lora_convert import lora_file_of
+
+    console = Console(json)
+    if lora_file_of(source) is not None:
+        others = {"--precision": precision, "--prediction": prediction, "--vae": vae, "--lora": lora}
+        _convert_lora(source, to, out, base, [name for name, value in others.items() if value], console)
         return
-    if base is not None:
-        raise UsageError(explain(f"--base with {source}", "it is for LoRAs that do not tell it", "leave it out"))
-    _check(to, out, precision)
+    to = to or ("compvis" if out.suffix == SUFFIX else "native")
+    _check(to, out, precision, base)
     from undiffuse.checkpoints.adapters import add_lora
     from undiffuse.checkpoints.api import load_model, save_model
     from undiffuse.checkpoints.diffusers_export import write_diffusers_folder
@@ -48,7 +52,6 @@ def command(
     from undiffuse.checkpoints.vae_files import with_vae
     from undiffuse.core.devices import PRECISIONS as DTYPES
 
-    console = Console(json)
     if is_single_file(source):
         model = load_single_file(source, prediction, weights)
     elif prediction is not None or weights != "plain":
@@ -68,42 +71,43 @@ def command(
     else:
         save_model(model, out, dict.fromkeys(model.parts(), precision or "kept"))
     console.say(f"{out}: {model!r}")
-    console.result({"path": str(out), "layout": to, "name": model.spec.name, "prediction": model.spec.prediction})
+    told = {"path": str(out), "layout": to, "name": model.spec.name, "prediction": model.spec.prediction}
+    console.result({**told, "loras": list(model.adapters.loras)})
 
 
-def _is_lora(path: Path) -> bool:
-    """Whether a file is a LoRA, by its header."""
-    if not path.is_file():
-        return False
-    from undiffuse.checkpoints.describe import describe_file
-
-    return "base" in describe_file(path)
-
-
-def _convert_lora(path: Path, to: str, out: Path, base: str | None, strange: list[str], console: Console) -> None:
-    if strange:
-        raise UsageError(explain(f"--{strange[0]} with a LoRA", "it is for models", "leave it out"))
-    if to not in LORA_FORMS:
-        raise UsageError(explain(f"--to {to} with a LoRA", f"allowed are {', '.join(LORA_FORMS)}"))
-    _check_file(out)
+def _convert_lora(source: str, to: str | None, out: Path, base: str | None, others: list[str], console: Console) -> None:
+    """Write a LoRA file in another form."""
+    from undiffuse.checkpoints.lora_alphas import BESIDE
     from undiffuse.checkpoints.lora_convert import convert_lora
 
-    convert_lora(path, out, to, base)
-    console.say(f"{out}: a LoRA as {to} writes it")
+    if others:
+        given = f"{' and '.join(others)} with the LoRA {source}"
+        raise UsageError(explain(given, "only models have such", "leave it out, or name the model first: MODEL --lora FILE"))
+    if to not in LORA_FORMS:
+        raise UsageError(explain(f"a LoRA --to {to or 'nothing'}", f"allowed are {', '.join(LORA_FORMS)}"))
+    _check_file(out)
+    if to == "peft" and (out.parent / BESIDE).exists():
+        given = f"{out.parent / BESIDE} is there already"
+        raise CheckpointError(explain(given, "no file is written over", "write into another folder"))
+    convert_lora(source, out, to, base)
+    console.say(str(out))
     console.result({"path": str(out), "layout": to})
 
 
-def _check(to: str, out: Path, precision: str | None) -> None:
+def _check(to: str, out: Path, precision: str | None, base: str | None) -> None:
     """Refuse at once what cannot be, before gigabytes are read."""
     if to not in LAYOUTS:
         raise UsageError(explain(f"--to {to}", f"allowed are {', '.join(LAYOUTS)}"))
     if precision is not None and precision not in PRECISIONS:
         raise UsageError(explain(f"--precision {precision}", f"allowed are {', '.join(PRECISIONS)}"))
+    if base is not None:
+        raise UsageError(explain(f"--base {base} with a model", "it is for LoRA files", "leave it out"))
     if to == "compvis":
         _check_file(out)
 
 
 def _check_file(out: Path) -> None:
+    """Refuse a place where no file can be written."""
     if out.suffix != SUFFIX:
         raise UsageError(explain(f"--out {out}", f"one file is written, its name ends in {SUFFIX}"))
     if out.exists():
