@@ -130,12 +130,12 @@ class Generator:
         self.memory = choose_memory(model, self.device, self.precision, wanted)
         self.origin = Origin(model.spec.name, model.fingerprint, str(self.device), short_dtype(self.precision), engine=engine)
         self._refined_by = {} if refiner is None else {"refiner": refiner.spec.name, "refiner_hash": refiner.fingerprint}
-        self.model = put_on(engine, model, self.device, self.precision, self.memory)
+        self.model = put_on(engine, model, self.device, self.precision, self.memory, self.origin.model_hash)
         self.wardrobe = Wardrobe(self.model, None if lora_dir is None else LoraFolder(lora_dir))
         self.refiner = refiner
         if refiner is not None:
             memory = choose_memory(refiner, self.device, self.precision, wanted)
-            self.refiner = put_on(engine, refiner, self.device, self.precision, memory)
+            self.refiner = put_on(engine, refiner, self.device, self.precision, memory, self._refined_by["refiner_hash"])
         for one in (self.model, self.refiner):
             for net in () if one is None else one.parts().values():
                 net.eval()

@@ -117,7 +117,7 @@ class Live:
 
     def finished(self, picture: int, image: Image.Image) -> None:
         """A picture is finished."""
-        kept = self.jobs.keep(self.job.id, picture, (self.request.seed + picture) % 2**64, image)
+        kept = self.jobs.keep(self.job.id, picture, self.request.each()[picture].seed, image)
         self.kept += 1
         self._tell(Event("picture", picture, kept=kept), remember=True)
 

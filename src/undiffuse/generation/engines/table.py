@@ -19,7 +19,12 @@ TORCH = "torch"
 
 
 def put_on(
-    engine: str, model: LatentDiffusion, device: torch.device, precision: torch.dtype, memory: str = PLENTY
+    engine: str,
+    model: LatentDiffusion,
+    device: torch.device,
+    precision: torch.dtype,
+    memory: str = PLENTY,
+    fingerprint: str | None = None,
 ) -> LatentDiffusion:
     """A model that works on this device, in this precision, by this engine.
 
@@ -29,20 +34,23 @@ def put_on(
         device: where the work is done.
         precision: of the arithmetic.
         memory: "plenty", or "low" for weights that are brought over a layer at a time.
+        fingerprint: the model's, where it is known already: taking it reads every weight.
 
     Raises:
         SpecError: for an unknown engine.
         DependencyError: when the engine is not installed.
         DeviceError, UsageError: when it cannot do what is asked for.
     """
-    return pick(ENGINES, engine, "engine")(model, device, precision, memory)
+    return pick(ENGINES, engine, "engine")(model, device, precision, memory, fingerprint)
 
 
-def _torch(model: LatentDiffusion, device: torch.device, precision: torch.dtype, memory: str) -> LatentDiffusion:
+def _torch(model: LatentDiffusion, device: torch.device, precision: torch.dtype, memory: str, _: str | None) -> LatentDiffusion:
     return model.rest(device, precision) if memory == LOW else model.to(device=device, dtype=precision)
 
 
-def _openvino(model: LatentDiffusion, device: torch.device, precision: torch.dtype, memory: str) -> LatentDiffusion:
+def _openvino(
+    model: LatentDiffusion, device: torch.device, precision: torch.dtype, memory: str, fingerprint: str | None
+) -> LatentDiffusion:
     if memory == LOW:
         given = "engine 'openvino' with memory = 'low'"
         raise UsageError(explain(given, "graphs hold all weights", "use engine 'torch', or leave the memory out"))
@@ -51,7 +59,7 @@ def _openvino(model: LatentDiffusion, device: torch.device, precision: torch.dty
     if model.adapters.loras:
         given = f"engine 'openvino' with the LoRA {next(iter(model.adapters.loras))}"
         raise UsageError(explain(given, "graphs are made of the nets as their files hold them", "use engine 'torch'"))
-    graphs = Graphs(graph_cache(), model.fingerprint, precision)
+    graphs = Graphs(graph_cache(), fingerprint or model.fingerprint, precision)
     model.to(device=device, dtype=torch.float32)  # graphs take float32 in and out, whatever they compute in
     old = model.codec
     codec = Codec(
@@ -63,7 +71,7 @@ def _openvino(model: LatentDiffusion, device: torch.device, precision: torch.dty
     return made
 
 
-ENGINES: dict[str, Callable[[LatentDiffusion, torch.device, torch.dtype, str], LatentDiffusion]] = {
+ENGINES: dict[str, Callable[[LatentDiffusion, torch.device, torch.dtype, str, str | None], LatentDiffusion]] = {
     TORCH: _torch,
     "openvino": _openvino,
 }

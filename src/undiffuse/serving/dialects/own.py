@@ -112,7 +112,7 @@ def router(desk: Desk) -> APIRouter:
         """One finished picture, and the request that gives it again."""
         found = _picture(desk, name)
         job = _job(desk, found.job)
-        request = job.request.model_copy(update={"seed": found.seed, "count": 1})
+        request = job.request.each()[found.place]
         return PictureDetails(**picture_view(found).model_dump(), model=job.model, request=plain(request))
 
     @api.get(

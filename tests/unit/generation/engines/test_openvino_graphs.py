@@ -88,11 +88,15 @@ def test_a_generator_on_graphs_draws_the_same_picture(
     monkeypatch.setenv("UNDIFFUSE_CACHE", str(tmp_path))
     asked = Request("a fox", label="fox", steps=2, seed=1)
     drawn = {}
+    taken: list[str] = []
+    whole = LatentDiffusion.fingerprint.fget
+    monkeypatch.setattr(LatentDiffusion, "fingerprint", property(lambda self: taken.append(whole(self)) or taken[-1]))
     for engine in ("torch", "openvino"):
         draw = Generator(tiny_model, device="cpu", precision="fp32", engine=engine, tell=None)
         drawn[engine] = np.asarray(draw(asked).images[0], dtype=int)
         assert draw.origin.engine == engine and ("openvino" in repr(draw)) == (engine == "openvino")
     assert np.abs(drawn["torch"] - drawn["openvino"]).max() <= 1
+    assert len(taken) == 2 and len(set(taken)) == 1  # reading every weight of a large model takes seconds: once a generator
 
 
 def test_engines_that_are_none_are_told(tiny_model: LatentDiffusion) -> None:
