@@ -182,6 +182,7 @@ def test_names_of_pictures_are_no_paths(client: httpx.Client, name: str) -> None
 
 def test_health_and_metrics(client: httpx.Client) -> None:
     assert client.get("/health").json()["status"] == "ok"
+    assert client.post("/v1/images/generations", json={"prompt": "a fox", "steps": 1}).status_code == 200
     lines = client.get("/metrics").text.splitlines()
     samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     assert float(samples['undiffuse_jobs_total{state="done"}']) >= 1
