@@ -120,3 +120,12 @@ def test_others_are_let_in_with_a_key_alone_unless_somebody_says_so() -> None:
     with pytest.raises(UsageError, match="8 or more"):
         door_of("127.0.0.1", keys=("short",))
     assert KEY not in repr(door_of("0.0.0.0", keys=(KEY,)))
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"), [("text/html,application/xhtml+xml", "Basic"), ("application/json", "Bearer"), ("*/*", "Bearer")]
+)
+def test_browsers_are_told_to_ask_for_the_key(locked: Served, accept: str, kind: str) -> None:
+    answer = httpx.get(f"{locked.url}/docs", headers={"accept": accept})
+
+    assert answer.status_code == 401 and answer.headers["www-authenticate"].startswith(f"{kind} realm=")

@@ -9,19 +9,20 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from undiffuse.core.errors import DataError, SpecError, UndiffuseError, UsageError
+from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.hires import Hires
 from undiffuse.generation.output import Origin, attach
 from undiffuse.generation.request import Request
 from undiffuse.studio.axes import NOTHING, REPLACE, cells, changed, sheet, values_on
 from undiffuse.studio.masks import mask_of, painting_of
-from undiffuse.studio.searching import pictures_in, search, telling
+from undiffuse.studio.searching import pictures_in, search, small, telling
 from undiffuse.studio.settings import NAMES, OWN, request_of, values_of
 from undiffuse.studio.showing import bar, text_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 USUAL = dict(
     prompt="a fox", negative="", model="tiny", steps=20, guidance=4, solver="DPM++ 2M", spacing=OWN, seed=7, count=1, width=0,
-    height=0, label="", clip_skip=1, hires=1, hires_strength=0.7,
+    height=0, label="", clip_skip=1, hires=1, hires_strength=0.7, further="",
 )  # fmt: skip
 FOX = Request("a fox", seed=7)
 
@@ -47,7 +48,16 @@ def saved(path: Path, request: Request) -> Path:
         ({"solver": "Euler a", "spacing": "Karras"}, FOX.replace(solver="Euler a", spacing="karras")),
         ({"width": 64, "height": 48.0, "label": "fox"}, FOX.replace(width=64, height=48, label="fox")),
         ({"hires": 1.5, "hires_strength": 0.5, "clip_skip": 2}, FOX.replace(hires=Hires(scale=1.5, strength=0.5), clip_skip=2)),
-        ({"seed": "18446744073709551615"}, FOX.replace(seed=2**64 - 1)),
+        ({"further": '{"seed": 18446744073709551615}'}, FOX.replace(seed=2**64 - 1)),
+        (
+            {"solver": "DDIM", "further": '{"eta": 0.5, "seeds": "diffusers", "variation": [5, 0.25]}'},
+            FOX.replace(solver="DDIM", eta=0.5, seeds="diffusers", variation=(5, 0.25)),
+        ),
+        (
+            {"further": '{"hires": {"scale": 2, "steps": 4, "upscaler": "lanczos"}, "guidance_interval": [0.2, 0.8]}'},
+            FOX.replace(hires=Hires(scale=2, steps=4, upscaler="lanczos"), guidance_interval=(0.2, 0.8)),
+        ),
+        ({"further": '{"spacing": "align_your_steps_xl"}'}, FOX.replace(spacing="align_your_steps_xl")),
     ],
 )
 def test_fields_mean_a_request_and_a_picture_gives_the_fields_back(
@@ -59,13 +69,24 @@ def test_fields_mean_a_request_and_a_picture_gives_the_fields_back(
     one = request.replace(count=1)
     again, _ = request_of([*values_of(saved(tmp_path / "x.png", one))])
     sized = {"width": 16, "height": 16}
-    assert again.replace(**sized) == one.replace(solver=again.solver, spacing=again.spacing, **sized)
+    assert again.replace(**sized) == one.replace(solver=again.solver, **sized)
+    assert find_solver(again.solver) == find_solver(one.solver)
 
 
 def test_wrong_fields_are_named() -> None:
     with pytest.raises(SpecError, match="width"):
         request_of(values(width=9000))
     assert request_of(values(seed=None))[0].seed >= 0
+    for text in ("{", "[1]", "eta = 1"):
+        with pytest.raises(SpecError, match="a JSON object is needed"):
+            request_of(values(further=text))
+
+
+def test_a_picture_that_was_begun_with_another_tells_the_rest(tmp_path: Path) -> None:
+    photo = Image.new("RGB", (16, 16), "blue")
+    told = values_of(saved(tmp_path / "x.png", FOX.replace(image=photo, mask=photo.convert("L"), fill="known", strength=0.5)))
+
+    assert request_of(told)[0].prompt == "a fox" and told[NAMES.index("further")] == ""
 
 
 def test_a_picture_that_tells_nothing_fills_nothing_in(tmp_path: Path) -> None:
@@ -116,6 +137,7 @@ def test_search_reads_what_any_program_writes(tmp_path: Path) -> None:
     assert [path.name for path in search(paths, "wolf")] == ["theirs.png"]
     assert search(paths, "") == paths and search(paths, "whale") == []
     assert telling(tmp_path / "broken.png") == ""
+    assert small(tmp_path / "ours.png").size == (16, 16) and small(tmp_path / "broken.png").size == (256, 256)
 
 
 def test_links_out_of_the_folder_are_not_shown(tmp_path: Path) -> None:

@@ -161,6 +161,17 @@ def read_request(path: str | Path, image: Image.Image | None = None, **changes: 
     return request
 
 
+def read_words(path: str | Path) -> Request:
+    """What `read_request` reads, but for pictures that it was drawn from: a request of everything that can be told in words.
+
+    Raises:
+        DataError: when the file is no picture or tells no request.
+        SpecError: when it asks for something that we do not have.
+    """
+    fields, _ = _stored(path)
+    return Request(**{name: value for name, value in fields.items() if name != "fill"})
+
+
 def read_origin(path: str | Path) -> Origin | None:
     """What drew the picture in this file; None when another program did.
 

@@ -139,7 +139,7 @@ class _Beside:
         self._original: Tensor | None = None
         self._ready: dict[str, Term] = {}
         self._form: tuple[torch.device, torch.dtype] | None = None
-        self._handle = layer.register_forward_hook(self)
+        self._handle = layer.register_forward_hook(self, prepend=True)  # before weights go back to rest
 
     def __call__(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if self._original is not None:

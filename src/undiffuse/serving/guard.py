@@ -52,7 +52,8 @@ class Guard:
         refusal = self._refusal(path, headers)
         if refusal is not None:
             status, message = refusal
-            challenge = {"WWW-Authenticate": 'Bearer realm="undiffuse"'} if status == 401 else None
+            kind = "Basic" if "text/html" in headers.get("accept", "") else "Bearer"  # browsers ask their users for the key
+            challenge = {"WWW-Authenticate": f'{kind} realm="undiffuse"'} if status == 401 else None
             await problem(path, status, message, challenge)(scope, receive, send)
             return
         await self._counted(scope, receive, send)

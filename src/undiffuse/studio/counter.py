@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -12,7 +12,6 @@ from PIL import Image
 
 from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.conditioners.maps import MapConditioner
-from undiffuse.conditioners.small import SmallConditioner
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
 
@@ -48,8 +47,7 @@ class Facts:
     size: int = 128
     reads: frozenset[str] = frozenset()
     labels: tuple[str, ...] = ()
-    classes: tuple[str, ...] = field(default=())
-    enlarges: int | None = None
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, draw: Generator) -> Facts:
@@ -57,8 +55,7 @@ class Facts:
         model, parts = draw.model, draw.model.conditioner.parts
         labels = next((part.classes for part in parts if isinstance(part, LabelConditioner)), ())
         classes = next((part.classes for part in parts if isinstance(part, MapConditioner)), ())
-        scale = next((part.scale for part in parts if isinstance(part, SmallConditioner)), None)
-        return cls(model.spec.size, frozenset(model.conditioner.fields), tuple(labels), tuple(classes), scale)
+        return cls(model.spec.size, frozenset(model.conditioner.fields), tuple(labels), tuple(classes))
 
 
 class Counter(Protocol):

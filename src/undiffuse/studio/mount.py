@@ -22,7 +22,7 @@ def mount(app: Any, counter: Counter, library: Path, gallery: Path | None = None
         gallery: folder of further pictures, which are shown and never changed.
         path: where on the application.
     """
-    allowed = [str(folder.resolve()) for folder in (library, gallery) if folder is not None]
     options: dict[str, Any] = {"theme": theme(), "css": CSS, "head": HEAD, "footer_links": []}
+    options["allowed_paths"] = [str(library.resolve())]  # of the gallery only small copies are shown
     quiet: dict[str, Any] = {"ssr_mode": False, "show_error": True, "mcp_server": False, "enable_monitoring": False}
-    return gr.mount_gradio_app(app, build_page(counter, gallery), path, allowed_paths=allowed, **options, **quiet)
+    return gr.mount_gradio_app(app, build_page(counter, gallery), path, **options, **quiet)

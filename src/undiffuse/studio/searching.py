@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 KINDS = (".png", ".jpg", ".jpeg", ".webp")
+SMALL = 256  # pixels on the longer side of a copy
 TELLING = ("parameters", "Description", "Comment", "prompt", "workflow", "undiffuse", "Title", "Software")
 """Chunks in which programs tell of a picture: A1111's and ours, NovelAI's, ComfyUI's."""
 USER_COMMENT, EXIF = 0x9286, 0x8769
@@ -28,6 +29,21 @@ def search(paths: Iterable[Path], words: str) -> list[Path]:
     """Those of these pictures whose text, or whose name, has all of these words in it."""
     wanted = words.lower().split()
     return [path for path in paths if all(word in text for text in [f"{path.name} {telling(path)}".lower()] for word in wanted)]
+
+
+def small(path: Path) -> Image.Image:
+    """A small copy of a picture; a grey one where it cannot be read."""
+    return _small(path, os.stat(path).st_mtime_ns)
+
+
+@lru_cache(maxsize=1000)
+def _small(path: Path, changed: int) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.thumbnail((SMALL, SMALL))
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return Image.new("RGB", (SMALL, SMALL), "grey")
 
 
 def telling(path: Path) -> str:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from undiffuse.core.errors import SpecError, explain
 from undiffuse.diffusion.solvers.table import ENTRIES, find_solver
 from undiffuse.generation.metadata import SCHEDULE_TYPES
-from undiffuse.generation.output import read_request
-from undiffuse.generation.request import Request
+from undiffuse.generation.output import read_words
+from undiffuse.generation.request import PICTURES, Request
 from undiffuse.studio.counter import Counter
 
 OWN = "the solver's own"
+EXACT = 2**53  # the largest whole number up to which browsers count
 SOLVERS = [entry.label for entry in ENTRIES if entry.name != "ddim_inverse"]
 SPACINGS = [OWN, *dict.fromkeys(SCHEDULE_TYPES.values())]
+ELSEWHERE = ("solver", "strength", *PICTURES)  # they have fields of their own, or are given on the page
 NAMES = (
     "prompt", "negative", "model", "steps", "guidance", "solver", "spacing", "seed", "count", "width", "height", "label",
-    "clip_skip", "hires", "hires_strength",
+    "clip_skip", "hires", "hires_strength", "further",
 )  # fmt: skip
 """What the fields are called, in the order in which their values come."""
 
@@ -47,7 +51,7 @@ def settings(counter: Counter, second_pass: bool = True, several: bool = True) -
     told["model"] = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
     with gr.Row():
         told["steps"] = gr.Slider(1, 150, usual.steps, step=1, label="Steps")
-        told["guidance"] = gr.Slider(1, 20, usual.guidance, step=0.5, label="Guidance")
+        told["guidance"] = gr.Slider(0, 20, usual.guidance, step=0.5, label="Guidance")
     with gr.Row():
         told["seed"] = gr.Number(-1, label="Seed (-1: any)", precision=0)
         told["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures", visible=several)
@@ -64,6 +68,9 @@ def settings(counter: Counter, second_pass: bool = True, several: bool = True) -
         with gr.Row(visible=second_pass):
             told["hires"] = gr.Slider(1, 4, 1, step=0.25, label="Second pass, times")
             told["hires_strength"] = gr.Slider(0.05, 1, 0.7, step=0.05, label="Its strength")
+        told["further"] = gr.Textbox(
+            label="Further fields of the request, as JSON", placeholder='{"eta": 0.5}', elem_classes="further"
+        )
     return Settings(told)
 
 
@@ -90,21 +97,31 @@ def request_of(values: list[Any], **more: Any) -> tuple[Request, str | None]:
         "clip_skip": int(told["clip_skip"]),
         "hires": hires,
     }
-    return Request(told["prompt"] or "", **{**fields, **more}), told["model"]
+    return Request(told["prompt"] or "", **{**fields, **_further(told["further"]), **more}), told["model"]
 
 
-def values_of(path: str | Path, pictures: dict[str, Any] | None = None) -> list[Any]:
-    """What the fields must say to draw the picture in a file again, a `gr.skip()` where it tells nothing.
+def _further(text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        found = error
+    if not isinstance(found, dict):
+        given = f"further fields {text!r}"
+        raise SpecError(explain(given, "a JSON object is needed", 'for instance {"eta": 0.5, "seeds": "webui-cpu"}'))
+    return found
 
-    Args:
-        path: a PNG of ours, or of any program that writes A1111's text.
-        pictures: what it was started from, where it was.
+
+def values_of(path: str | Path) -> list[Any]:
+    """What the fields must say to draw the picture in a file again; a `gr.skip()` where it tells nothing.
+
+    Of pictures that it was started from files tell nothing: they are given on the page.
 
     Raises:
-        DataError, SpecError: when it tells nothing, or something that we do not have.
+        DataError, SpecError: when it tells no request, or something that we do not have.
     """
-    request = read_request(path, **(pictures or {}))
+    request = read_words(path)
     entry, _ = find_solver(request.solver)
+    spacing = OWN if request.spacing is None else SCHEDULE_TYPES[request.spacing]
     told = {
         "prompt": request.prompt,
         "negative": request.negative,
@@ -112,8 +129,8 @@ def values_of(path: str | Path, pictures: dict[str, Any] | None = None) -> list[
         "steps": request.steps,
         "guidance": request.guidance,
         "solver": entry.label,
-        "spacing": OWN if request.spacing is None else SCHEDULE_TYPES[request.spacing],
-        "seed": str(request.seed) if request.seed > 2**53 else request.seed,
+        "spacing": spacing,
+        "seed": request.seed,
         "count": 1,
         "width": request.width or 0,
         "height": request.height or 0,
@@ -122,4 +139,10 @@ def values_of(path: str | Path, pictures: dict[str, Any] | None = None) -> list[
         "hires": 1 if request.hires is None else request.hires.scale,
         "hires_strength": 0.7 if request.hires is None else request.hires.strength,
     }
+    page, _ = request_of([{**told, "model": None, "further": ""}[name] for name in NAMES])
+    theirs, ours = request.model_dump(mode="json"), page.model_dump(mode="json")
+    rest = {name: value for name, value in theirs.items() if value != ours[name] and name not in ELSEWHERE}
+    if request.seed > EXACT:  # a number field of a browser would round it
+        told["seed"], rest["seed"] = -1, request.seed
+    told["further"] = json.dumps(rest) if rest else ""
     return [told[name] for name in NAMES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def connect(counter: Counter, on: Easel, inputs: list[Any], asked: Asked, then: 
     """Have the buttons of a tab draw what `asked` makes of its values."""
 
     async def act(*values: Any) -> AsyncIterator[tuple[Any, Any, Any]]:
-        request, model = said(asked, *values)
+        request, model = await asyncio.to_thread(said, asked, *values)  # it may wait for a model
         async with aclosing(follow(counter, request, model)) as steps:  # type: ignore[type-var]
             async for step in steps:
                 yield step

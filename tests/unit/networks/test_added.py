@@ -14,6 +14,7 @@ from undiffuse.core.errors import ShapeMismatch, UsageError
 from undiffuse.core.random import normal
 from undiffuse.networks.added import Added
 from undiffuse.networks.lora import LowRank, Term, Whole
+from undiffuse.networks.resting import rest
 from undiffuse.networks.unet import UNet
 
 X, T = normal((2, 4, 8, 8), "added", "x"), torch.tensor([5.0, 700.0])
@@ -184,3 +185,36 @@ def test_names_are_taken_once_and_must_be_known() -> None:
         added.set_weight("two", 1.0)
     with pytest.raises(UsageError):
         added.detach("two")
+
+
+class Seen(Term):
+    """A change of nothing that remembers the weight beside which it works."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "weights", [])
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Seen:
+        return self
+
+    def change(self, weight: Tensor) -> Tensor:
+        return torch.zeros_like(weight)
+
+    def added(self, x: Tensor, layer: nn.Module) -> Tensor:
+        self.weights.append(layer.weight.dtype)  # type: ignore[attr-defined]
+        return torch.zeros(())
+
+
+@pytest.mark.parametrize("rests_first", [True, False])
+def test_terms_see_the_weights_at_work_not_at_rest(rests_first: bool) -> None:
+    net, term = nn.Sequential(nn.Linear(4, 4)).half().requires_grad_(False), Seen()
+    order: list[Callable[[], object]] = [
+        lambda: rest(net, torch.device("cpu"), torch.float32),
+        lambda: Added(net).attach("seen", {"0": term}),
+    ]
+    for act in order if rests_first else order[::-1]:
+        act()
+
+    net(torch.ones(1, 4))
+
+    assert term.weights == [torch.float32]  # type: ignore[attr-defined]
+    assert net[0].weight.dtype == torch.float16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ def tab(counter: Counter) -> None:
             page = await asyncio.wrap_future(counter.alone(model, explain_it))
         except UndiffuseError as error:
             raise sentence(error) from None
-        path = Path(tempfile.mkdtemp(prefix="undiffuse-")) / "explained.html"
+        kept = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
+        kept.mkdir(parents=True, exist_ok=True)
+        path = Path(tempfile.mkdtemp(prefix="explained-", dir=kept)) / "explained.html"
         path.write_text(page, encoding="utf-8")
         return FRAME.format(html.escape(page)), str(path)
 

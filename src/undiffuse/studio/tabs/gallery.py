@@ -10,7 +10,7 @@ import gradio as gr
 
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.studio.counter import Counter
-from undiffuse.studio.searching import pictures_in, search, telling
+from undiffuse.studio.searching import pictures_in, search, small, telling
 from undiffuse.studio.settings import Settings, values_of
 from undiffuse.studio.showing import said
 
@@ -33,29 +33,29 @@ def tab(counter: Counter, folder: Path | None, opened: gr.Tab, fields: Settings,
     )
     count = gr.Markdown("")
     told = gr.Textbox(label="What the picture tells", lines=4, interactive=False)
-    chosen = gr.State(None)
+    chosen, listed = gr.State(None), gr.State([])
     again = gr.Button("Draw it again", variant="primary")
 
-    def found(words: str) -> tuple[list[str], str, str, None]:
+    def found(words: str) -> tuple[list[Any], str, str, None, list[Path]]:
         paths = counter.pictures(2000) + (pictures_in(folder) if folder is not None else [])
         hits = search(paths, words or "")
         more = f", the newest {SHOWN} of them shown" if len(hits) > SHOWN else ""
-        return [str(path) for path in hits[:SHOWN]], f"{len(hits)} of {len(paths)} pictures{more}", "", None
+        seen = hits[:SHOWN]
+        return [small(path) for path in seen], f"{len(hits)} of {len(paths)} pictures{more}", "", None, seen
 
-    def choose(shown: list[Any], event: gr.SelectData) -> tuple[str, str | None]:
-        if not shown or not isinstance(event.index, int) or event.index >= len(shown):
+    def choose(seen: list[Path], event: gr.SelectData) -> tuple[str, Path | None]:
+        if not isinstance(event.index, int) or event.index >= len(seen):
             return "", None
-        path = shown[event.index][0]
-        return telling(Path(path)), path
+        return telling(seen[event.index]), seen[event.index]
 
-    def fill(path: str | None) -> list[Any]:
+    def fill(path: Path | None) -> list[Any]:
         if path is None:
             raise UsageError(explain("no picture is chosen", "one is drawn again", "click on one"))
         return [*values_of(path), go()]
 
-    outputs = [gallery, count, told, chosen]
+    outputs = [gallery, count, told, chosen, listed]
     for event in (opened.select, look.click, words.submit):
         event(found, [words], outputs, show_progress="hidden")
     words.change(found, [words], outputs, show_progress="hidden", trigger_mode="always_last")
-    gallery.select(choose, [gallery], [told, chosen], show_progress="hidden")
+    gallery.select(choose, [listed], [told, chosen], show_progress="hidden")
     again.click(lambda path: said(fill, path), [chosen], [*fields.inputs, tabs])
