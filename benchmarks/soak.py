@@ -142,12 +142,12 @@ def flat(jobs: int, switches: int, options: list[str], folder: Path) -> None:
         print(f"{jobs} jobs with {switches} changes of the model: {told}", flush=True)
 
 
-def late(options: list[str], folder: Path) -> None:
+def late(options: list[str], folder: Path, side: int = 128) -> None:
     """How long one waits for a first step who comes when a long job is under way, in steps of that job alone."""
     with server(folder, *options) as (address, _), httpx.Client(base_url=address, timeout=None) as http:
-        waits = []
+        waits, size = [], {"width": side, "height": side}
         for turn in range(4):
-            long = http.post("/api/jobs", json={"prompt": "a fox", "steps": LONG, "seed": turn}).json()["id"]
+            long = http.post("/api/jobs", json={"prompt": "a fox", "steps": LONG, "seed": turn, **size}).json()["id"]
             arrivals: list[float] = []
             began, asked_at, first = threading.Event(), 0.0, 0.0
 
@@ -162,7 +162,7 @@ def late(options: list[str], folder: Path) -> None:
             began.wait()
             step = statistics.median(b - a for a, b in pairwise(arrivals[2:]))
             asked_at = time.monotonic()
-            short = http.post("/api/jobs", json={"prompt": "a cat", "steps": 4, "seed": 1}).json()["id"]
+            short = http.post("/api/jobs", json={"prompt": "a cat", "steps": 4, "seed": 1, **size}).json()["id"]
             for name, _ in events(address, short):
                 if name == "step" and not first:
                     first = time.monotonic()
@@ -170,7 +170,10 @@ def late(options: list[str], folder: Path) -> None:
             if turn:  # the first one warms up
                 waits.append((first - asked_at) / step)
         found = statistics.median(waits)
-        print(f"first step of a job that comes while one of {LONG} steps is drawn: after {found:.1f} of its steps", flush=True)
+        print(
+            f"{side}x{side}: first step of a job that comes beside one of {LONG} steps: after {found:.1f} of its steps",
+            flush=True,
+        )
 
 
 def events(address: str, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -199,6 +202,7 @@ def main() -> None:
     for number, measure in enumerate(
         (
             lambda folder: late(told, folder),
+            lambda folder: late(told, folder, 256),
             lambda folder: crowd(options.clients, options.seconds, told, folder),
             lambda folder: flat(options.jobs, options.switches, told, folder),
         )

@@ -99,13 +99,13 @@ def serving(desk: Desk, door: Door | None = None, more: Callable[[FastAPI], Fast
         assert not thread.is_alive()
 
 
-def make_desk(folder: Path, model: Path, **limits: Any) -> Desk:
-    """A desk over the tiny model."""
+def make_desk(folder: Path, model: Path, models: Path | None = None, **limits: Any) -> Desk:
+    """A desk over the tiny model, and those in a folder."""
 
     def opened(loaded: LatentDiffusion) -> Generator:
         return Generator(loaded, device="cpu", precision="fp32", batch=1, tell=None)
 
-    return Desk(Jobs(folder), Models(str(model), opened=opened), Limits(**{**SMALL, **limits}), batch=4)
+    return Desk(Jobs(folder), Models(str(model), models, opened=opened), Limits(**{**SMALL, **limits}), batch=4)
 
 
 SMALL = {"side": 64, "steps": 400, "count": 4, "queue": 8, "pixels": 250_000, "body": 2_000_000}
