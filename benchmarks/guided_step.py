@@ -53,6 +53,8 @@ def ours(side: int, device: str, dtype: torch.dtype) -> Step:
 
     keep_freed_memory()
     net = our_network(device, dtype)
+    if dtype != torch.float32:
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x, t, words = (one.to(device) for one in inputs(side))
     cond = Conditioning(tokens=words.to(dtype))
     return lambda: net(x.to(dtype), t, cond)

@@ -34,9 +34,9 @@ def ours(dtype: torch.dtype, z: Tensor) -> Callable[[], Tensor]:
     from undiffuse.model.build import build_codec
     from undiffuse.model.families import family
 
-    keep_freed_memory()
     codec = build_codec(family("sd1").codec).eval().requires_grad_(False)
     codec.autoencoder.to(dtype)
+    keep_freed_memory()
     return lambda: codec.decode(z)
 
 

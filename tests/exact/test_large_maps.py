@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from undiffuse.core.random import normal
 from undiffuse.networks import attend, blocks, strips
+from undiffuse.networks.attention import GatedFeedForward
 from undiffuse.networks.autoencoder import Autoencoder
-from undiffuse.networks.blocks import ResidualBlock, Upsample, phase_kernels
+from undiffuse.networks.blocks import ResidualBlock, Upsample, phase_kernels, transposed_kernel
 
 
 def filled(net: nn.Module) -> nn.Module:
@@ -66,29 +67,66 @@ def test_a_whole_autoencoder_in_strips(side: int, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("shape", [(2, 3, 40, 8), (1, 70, 16)])
 def test_attention_some_rows_at_a_time(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attend, "ROWS", 16)
     query, key, value = (normal(shape, "rows", name) for name in ("q", "k", "v"))
     key, value = (torch.cat([one, one.flip(-1)], dim=-2) for one in (key, value))
+    monkeypatch.setattr(attend, "AT_ONCE", 16 * key.shape[-2])
     wanted = F.scaled_dot_product_attention(query, key, value)
 
     assert relative_error(attend.in_rows(query, key, value), wanted) <= 1e-6
 
 
+def heads_side_by_side(size: float = 1.0) -> list[Tensor]:
+    """Queries, keys and values (2, 3, 300, 40) as an attention layer splits tokens (2, 300, 3 * 40)."""
+    return [size * normal((2, 300, 120), "half", name).unflatten(2, (3, 40)).transpose(1, 2) for name in ("q", "k", "v")]
+
+
 def test_attention_in_half_precision_is_about_as_exact_as_the_kernel() -> None:
-    query, key, value = (normal((1, 2, 1100, 40), "half", name) for name in ("q", "k", "v"))
-    wanted = F.scaled_dot_product_attention(query, key, value)
-    halves = [one.bfloat16() for one in (query, key, value)]
+    heads = heads_side_by_side()
+    wanted = F.scaled_dot_product_attention(*heads)
+    halves = [one.bfloat16() for one in heads]
     with torch.no_grad():
         found, kernel = attend.attend(*halves), F.scaled_dot_product_attention(*halves)
 
     assert found.dtype == torch.bfloat16 and not torch.equal(found, kernel)
-    assert float((found - wanted).norm()) <= 2 * float((kernel - wanted).norm())
+    assert float((found - wanted).norm()) <= 3 * float((kernel - wanted).norm())
+    assert found.transpose(1, 2).is_contiguous()  # heads lie side by side again
+
+
+def test_logits_too_large_for_plain_exponentials_are_still_attended_to() -> None:
+    query, key, value = heads_side_by_side()
+    halves = [(8 * query).bfloat16(), (8 * key).bfloat16(), value.bfloat16()]
+    wanted = F.scaled_dot_product_attention(*(one.float() for one in halves))
+    assert (halves[0].float() @ halves[1].float().mT / 40**0.5).max() > 100  # whose exponentials bfloat16 does not hold
+    with torch.no_grad():
+        found = attend.attend(*halves)
+
+    assert float((found - wanted).norm() / wanted.norm()) <= 0.1
 
 
 def test_kernels_of_the_phases_hold_what_the_whole_one_holds() -> None:
     weight = normal((4, 3, 3, 3), "large maps", "kernel")
     for kernel in (kernel for row in phase_kernels(weight) for kernel in row):
         torch.testing.assert_close(kernel.sum((2, 3)), weight.sum((2, 3)))
+
+
+def test_a_transposed_convolution_doubles_as_well() -> None:
+    layer = filled(Upsample(6))
+    x = normal((2, 6, 5, 7), "large maps", "transposed")
+    wanted = F.conv2d(F.interpolate(x, scale_factor=2.0), layer.conv.weight, layer.conv.bias, padding=1)
+    found = F.conv_transpose2d(x, transposed_kernel(layer.conv.weight), layer.conv.bias, stride=2, padding=1)
+    assert relative_error(found, wanted) <= 1e-6
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_gated_layer_is_the_same_in_two_products(hooked: bool) -> None:
+    layer = filled(GatedFeedForward(8)).double()
+    if hooked:
+        layer.widen.register_forward_hook(lambda module, args, output: 2 * output)
+    x = normal((2, 5, 8), "large maps", "gated").double()
+    with torch.enable_grad():
+        wanted = layer(x)
+    with torch.no_grad():
+        assert relative_error(layer(x), wanted) <= 1e-6
 
 
 def test_layers_that_something_is_added_to_are_called_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

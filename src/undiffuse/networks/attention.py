@@ -7,9 +7,11 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.jit._trace import is_tracing
 
 from undiffuse.networks.attend import attend
 from undiffuse.networks.blocks import group_norm
+from undiffuse.networks.strips import is_own
 
 Probe = Callable[[Tensor], None]
 
@@ -62,8 +64,16 @@ class GatedFeedForward(nn.Module):
         self.narrow = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.widen(x).chunk(2, dim=-1)  # (B, N, 4C) each
+        if self._apart(x):
+            weight, bias = self.widen.weight.chunk(2), self.widen.bias.chunk(2)
+            value, gate = (F.linear(x, *half) for half in zip(weight, bias, strict=True))  # (B, N, 4C) each
+        else:
+            value, gate = self.widen(x).chunk(2, dim=-1)
         return self.narrow(value * F.gelu(gate))  # (B, N, C)
+
+    def _apart(self, x: Tensor) -> bool:
+        """Whether two products whose answers lie apart are quicker: in half precision on a CPU, and in its graphs."""
+        return x.device.type == "cpu" and (x.dtype != torch.float32 or is_tracing()) and is_own(self.widen)
 
 
 class TransformerBlock(nn.Module):
@@ -126,8 +136,8 @@ class SpatialTransformer(nn.Module):
 
 
 def _tokens(x: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, HW, C): no copy when x is channels-last."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2)
+    """(B, C, H, W) to (B, HW, C), each token's channels side by side: no copy when x is channels-last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
 
 
 def _map(x: Tensor, shape: torch.Size) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -69,8 +70,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)  # (B, W0, H, W)
-        for level in self.levels:
-            x = level(x)
+        for step in chain.from_iterable(self.levels):  # type: ignore[arg-type]  # one by one: a map is let go when it is used
+            x = step(x)
         x = self.middle(x)  # (B, Wn, h, w)
         return last_layers(x, self.norm, self.last)  # (B, out, h, w)
 
@@ -101,8 +102,8 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.middle(self.first(z))  # (B, Wn, h, w)
-        for level in self.levels:
-            x = level(x)
+        for step in chain.from_iterable(self.levels):  # type: ignore[arg-type]
+            x = step(x)
         return last_layers(x, self.norm, self.last)  # (B, out, H, W)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.jit._trace import is_tracing
 
 from undiffuse.networks.attend import attend
-from undiffuse.networks.strips import is_plain, normed_convolution, pays, strip_rows
+from undiffuse.networks.strips import is_own, is_plain, normed_convolution, pays, strip_rows
 
 GROUPS = 32
 FOLDED_FROM = 64 * 64
@@ -34,7 +35,8 @@ class Upsample(nn.Module):
     """Double height and width: nearest neighbour, then a 3x3 convolution.
 
     Without gradients a large map is never doubled for it: a 3x3 kernel on doubled rows sees only two different ones, so
-    each of the four phases is a 2x2 convolution of what comes in, by 4/9 of the products.
+    each of the four phases is a 2x2 convolution of what comes in, by 4/9 of the products. A graph, which makes its kernels
+    once, does the same by a transposed convolution.
     """
 
     def __init__(self, width: int) -> None:
@@ -42,6 +44,8 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if is_tracing() and is_own(self, self.conv):
+            return F.conv_transpose2d(x, transposed_kernel(self.conv.weight), self.conv.bias, stride=2, padding=1)
         small = x.shape[-2] * x.shape[-1] < FOLDED_FROM
         if small or not is_plain(self, self.conv):
             return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # (B, C, 2H, 2W)
@@ -75,6 +79,16 @@ def phase_kernels(weight: Tensor) -> list[list[Tensor]]:
     return [[kernel.to(weight.dtype) for kernel in folded(rows, 3)] for rows in folded(exact, 2)]
 
 
+def transposed_kernel(weight: Tensor) -> Tensor:
+    """The 4x4 kernel (C, O, 4, 4) by which a transposed convolution of stride 2 does what `weight` does on a doubled map."""
+
+    def folded(kernel: Tensor, dim: int) -> Tensor:
+        first, second, third = kernel.unbind(dim)
+        return torch.stack([third, second + third, first + second, first], dim)
+
+    return folded(folded(weight.float(), 2), 3).to(weight.dtype).transpose(0, 1)
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with GroupNorm and SiLU, around them an identity or 1x1 skip (He et al. 2016).
 
@@ -100,7 +114,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         if embedding is None and pays(x, *self.children()):
             h = normed_convolution(x, self.norm1, self.conv1)
-            return normed_convolution(h, self.norm2, self.conv2, beside=(x, self.skip))
+            return normed_convolution(h, self.norm2, self.conv2, beside=(x, self.skip), spend=True)
         h = self.conv1(silu(self.norm1(x)))  # (B, out, H, W)
         if self.embedding is not None and embedding is not None:
             h = h + self.embedding(F.silu(embedding))[:, :, None, None]  # (B, out, 1, 1)

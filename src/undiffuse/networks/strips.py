@@ -17,10 +17,15 @@ STRIP = 2**21  # numbers in a strip, about,
 STRIP_ELSEWHERE = 2**25  # and where no cache is to hold it
 
 
-def is_plain(*layers: nn.Module) -> bool:
-    """Whether these layers just infer: no gradients, no graph is being made of them, no hook has a hand in them."""
+def is_own(*layers: nn.Module) -> bool:
+    """Whether the weights of these layers are all there is to them: no gradients, no compiler, no hook has a hand in them."""
     hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
-    return not (hooked or torch.is_grad_enabled() or is_tracing() or torch.compiler.is_compiling())
+    return not (hooked or torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
+def is_plain(*layers: nn.Module) -> bool:
+    """Whether these layers just infer: their weights are all there is to them, and no graph is being made of them."""
+    return is_own(*layers) and not is_tracing()
 
 
 def pays(x: Tensor, *layers: nn.Module) -> bool:
@@ -29,23 +34,30 @@ def pays(x: Tensor, *layers: nn.Module) -> bool:
 
 
 def normed_convolution(
-    x: Tensor, norm: nn.GroupNorm, convolution: nn.Conv2d, beside: tuple[Tensor, nn.Module] | None = None
+    x: Tensor, norm: nn.GroupNorm, convolution: nn.Conv2d, beside: tuple[Tensor, nn.Module] | None = None, spend: bool = False
 ) -> Tensor:
     """convolution(silu(norm(x))) (B, O, H, W) for x (B, C, H, W) and a 3x3 convolution padded by 1.
 
     `beside` is a map of the same height and width, and a layer that looks at one position at a time: its answer is added.
+    With `spend` nobody needs x any more, and the answer takes its memory; O is C then.
     """
-    batch, _, height, width = x.shape
+    batch, channels, height, width = x.shape
     factor, offset = _affine(x, norm)
-    out = x.new_empty(batch, convolution.out_channels, height, width)
-    rows = strip_rows(x)
+    out = x if spend else x.new_empty(batch, convolution.out_channels, height, width)
+    rows = min(strip_rows(x), height)
+    strip = x.new_zeros(batch, channels, rows + 2, width)  # at the rim there are zeros behind the SiLU
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        above, below = max(top - 1, 0), min(bottom + 1, height)
-        strip = F.silu(torch.addcmul(offset, x[:, :, above:below], factor).to(x.dtype), inplace=True)
-        if above == top or below == bottom:  # at the rim there are zeros behind the SiLU
-            strip = F.pad(strip, (0, 0, int(above == top), int(below == bottom)))
-        made = F.conv2d(strip, convolution.weight, convolution.bias, padding=(0, 1))
+        below = min(bottom + 1, height)
+        if top:  # the row above is normed already; that of x may be spent
+            strip[:, :, 0] = strip[:, :, rows]
+        seen = strip[:, :, : bottom - top + 2]
+        fresh = seen[:, :, 1 : below - top + 1]
+        fresh[:] = torch.addcmul(offset, x[:, :, top:below], factor)
+        F.silu(fresh, inplace=True)
+        if below == bottom:
+            seen[:, :, -1] = 0
+        made = F.conv2d(seen, convolution.weight, convolution.bias, padding=(0, 1))
         out[:, :, top:bottom] = made if beside is None else made.add_(beside[1](beside[0][:, :, top:bottom]))
     return out
 
