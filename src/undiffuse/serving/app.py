@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from undiffuse.core.version import VERSION
 from undiffuse.serving import metrics as measured
 from undiffuse.serving.desk import Desk
-from undiffuse.serving.dialects import openai, own, sdapi
+from undiffuse.serving.dialects import openai, own, own_traces, sdapi
 from undiffuse.serving.guard import Guard
 from undiffuse.serving.problems import install
 
@@ -52,7 +52,7 @@ def build_app(desk: Desk, door: Door | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     install(app)
-    for dialect in (own, openai, sdapi):
+    for dialect in (own, own_traces, openai, sdapi):
         app.include_router(dialect.router(desk))
 
     @app.get("/health", tags=["server"])

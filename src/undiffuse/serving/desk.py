@@ -9,10 +9,11 @@ from undiffuse.checkpoints.lora_folder import LoraFolder
 from undiffuse.core.errors import Busy, explain
 from undiffuse.generation.request import Request
 from undiffuse.serving.engine import Engine, Work
-from undiffuse.serving.jobs import Job, Jobs
+from undiffuse.serving.jobs import Job, Jobs, Picture
 from undiffuse.serving.limits import Limits
 from undiffuse.serving.live import Live
 from undiffuse.serving.models import Models
+from undiffuse.serving.traces import Recording, Traces
 
 
 class Desk:
@@ -34,6 +35,7 @@ class Desk:
         self.models = models
         self.limits = limits or Limits()
         self.engine = Engine(models.generator, batch, self.limits.check)
+        self.traces = Traces(jobs.folder / "traces", self.engine.alone, self.limits.seconds)
         models.asked, models.drawing = self.engine.asked, self.engine.drawing
         self.live: dict[str, Live] = {}
         self.taken = {"done": 0, "failed": 0, "cancelled": 0, "refused": 0}
@@ -55,6 +57,7 @@ class Desk:
         self.closing = True
         for live in list(self.live.values()):
             live.closing()
+        self.traces.close()
 
     def close(self) -> None:
         """Stop after the step that is under way."""
@@ -102,6 +105,17 @@ class Desk:
         """Whoever waited for a job is gone: end it, unless it is the server that goes."""
         if not self.closing:
             self.cancel(live.job.id)
+
+    def record(self, picture: Picture, job: Job) -> Recording:
+        """Have a picture of a job drawn again, and everything recorded.
+
+        Raises:
+            Busy: when there is too much to do already.
+            CheckpointError: when its model is not there any more.
+        """
+        if self.closing:
+            raise Busy(explain("the server is stopping", "nothing more is recorded", "ask when it is back"))
+        return self.traces.record(picture.name, job.request.each()[picture.place], self.models.find(job.model).name)
 
     def oldest(self, dialect: str | None = None) -> Live | None:
         """Of the unfinished jobs, or those of a dialect, the one that came first."""

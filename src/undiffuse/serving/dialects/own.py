@@ -17,10 +17,10 @@ from undiffuse.serving.dialects.own_views import (
     Library,
     ModelView,
     PictureDetails,
-    Problem,
     job_view,
     model_view,
     picture_view,
+    problems,
 )
 from undiffuse.serving.encoding import Format, base64_of, encode, recoded
 from undiffuse.serving.jobs import Job, Picture, State
@@ -39,21 +39,6 @@ NewJob: type[BaseModel] = create_model(
     __doc__="What to draw, and with which model; the server's first one when none is named.",
     model=(str | None, Field(None, description="A name that /api/models lists.")),
 )
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the documentation says of refusals."""
-    words = {
-        400: "The request cannot be read.",
-        401: "A key is needed.",
-        403: "Not from that page, or not by that name.",
-        404: "There is none of this name.",
-        409: "It is over already.",
-        413: "Too many bytes.",
-        422: "A value is wrong, or beyond a limit.",
-        429: "Too much to do; Retry-After says when to come back.",
-    }
-    return {status: {"model": Problem, "description": words[status]} for status in (400, 401, 403, 413, 422, *statuses)}
 
 
 def router(desk: Desk) -> APIRouter:

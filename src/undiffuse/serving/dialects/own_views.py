@@ -18,6 +18,22 @@ class Problem(BaseModel):
     detail: str
 
 
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the documentation says of refusals."""
+    words = {
+        400: "The request cannot be read.",
+        401: "A key is needed.",
+        403: "Not from that page, or not by that name.",
+        404: "There is none of this name.",
+        409: "It is over already.",
+        413: "Too many bytes.",
+        422: "A value is wrong, or beyond a limit.",
+        429: "Too much to do; Retry-After says when to come back.",
+        504: "It took too long.",
+    }
+    return {status: {"model": Problem, "description": words[status]} for status in (400, 401, 403, 413, 422, *statuses)}
+
+
 class PictureView(BaseModel):
     """A finished picture; `file` is where it is to be had, `place` which one of its job it is. Seeds are texts: JavaScript
     would round large ones."""
