@@ -80,6 +80,21 @@ def test_two_passes_are_drawn_by_calls_of_their_own(alone: Generator) -> None:
     assert heard.steps == [(0, done, 5) for done in (1, 2, 3, 4, 5)]
 
 
+def test_a_refiner_takes_over_where_the_request_says(tiny_model: LatentDiffusion) -> None:
+    second = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        for key, weight in second.denoiser.network.named_parameters():
+            weight.add_(0.1 * normal(weight.shape, "refiner", key))
+    draw = Generator(tiny_model, refiner=second, device="cpu", precision="fp32", batch=1, tell=None)
+    refined, plain = FOX.replace(refine_at=0.5), FOX
+
+    found = run(engine_of(draw), refined, plain)
+
+    assert furthest(found[0].pictures[0], draw(refined).images[0]) == 0
+    assert furthest(found[1].pictures[0], draw(plain).images[0]) <= 1
+    assert furthest(found[0].pictures[0], found[1].pictures[0]) > 0
+
+
 def test_what_is_found_too_large_when_its_size_is_known_ends(alone: Generator) -> None:
     engine = Engine({"tiny": alone}.__getitem__, check=Limits(side=24).check)
 

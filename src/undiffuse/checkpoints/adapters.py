@@ -1,4 +1,4 @@
-"""`add_lora` and `add_embedding`: files of users onto a model, whole or not at all."""
+"""`add_lora`, `add_embedding` and what is built on them: files of users onto a model, whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from undiffuse.checkpoints.embeddings import read_words
+from undiffuse.checkpoints.foreign_tensors import READ
 from undiffuse.checkpoints.lora_files import read_lora
-from undiffuse.core.errors import UsageError, explain
+from undiffuse.core.errors import CheckpointError, UsageError, explain
 from undiffuse.model.adapters import Weights
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
@@ -84,6 +85,17 @@ def add_embedding(model: LatentDiffusion, path: str | Path, name: str | None = N
     for word in words:
         model.adapters.learn(word)
     return tuple(word.name for word in words)
+
+
+def add_embeddings(model: LatentDiffusion, folder: Path) -> dict[str, str]:
+    """Have a model know every learned word in a folder that was made for it; why not, by file, for the others."""
+    refused = {}
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in READ and path.is_file()):
+        try:
+            add_embedding(model, path)
+        except (CheckpointError, UsageError) as error:
+            refused[path.name] = str(error)
+    return refused
 
 
 def set_loras(model: LatentDiffusion, uses: Iterable[LoraUse]) -> None:

@@ -17,6 +17,7 @@ RefineAt = Annotated[float | None, typer.Option(help=f"Share of the noise schedu
 Lora = Annotated[list[str] | None, typer.Option(help="LoRA file to add, FILE or FILE:WEIGHT; may be given several times.")]
 LoraDir = Annotated[Path | None, typer.Option(help="Folder of LoRAs that prompts may name, as <lora:NAME:0.8>.")]
 Embedding = Annotated[list[Path] | None, typer.Option(help="Learned word to add (textual inversion); prompts name it.")]
+EmbeddingDir = Annotated[Path | None, typer.Option(help="Folder of learned words that prompts may name.")]
 Grammar = Annotated[str | None, typer.Option(help="a1111 or comfyui, which stress (x:1.2), or plain; for Stable Diffusion.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str | None, typer.Option(help="auto, fp32, bf16, fp16.")]

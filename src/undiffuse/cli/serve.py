@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from undiffuse.cli.console import Console
-from undiffuse.cli.options import Device, Json, LoraDir, Precision
+from undiffuse.cli.opening import opener
+from undiffuse.cli.options import Device, EmbeddingDir, Json, LoraDir, Precision, Refiner
 from undiffuse.core.errors import DependencyError, explain
-
-if TYPE_CHECKING:
-    from undiffuse.generation.generator import Generator
-    from undiffuse.model.latent_diffusion import LatentDiffusion
 
 KEY = "UNDIFFUSE_API_KEY"
 NEEDED = ("fastapi", "uvicorn", "python_multipart")
@@ -25,7 +22,9 @@ GIB = 2**30
 def command(
     model: Annotated[str | None, typer.Option(help="What jobs get that name no model; the embedded one by default.")] = None,
     models: Annotated[Path | None, typer.Option(help="Folder of models that jobs may name.")] = None,
+    refiner: Refiner = None,
     lora_dir: LoraDir = None,
+    embedding_dir: EmbeddingDir = None,
     host: Annotated[str, typer.Option(help="Address to listen on; by default only this machine can reach it.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 7860,
     api_key: Annotated[list[str] | None, typer.Option(help=f"Key that opens; {KEY} is the safer way to set one.")] = None,
@@ -48,7 +47,6 @@ def command(
         remedy = "pip install 'undiffuse[serve]'"
         raise DependencyError(explain("the server's packages are not installed", f"{', '.join(NEEDED)} are needed", remedy))
     from undiffuse.checkpoints.lora_folder import LoraFolder
-    from undiffuse.generation.generator import Generator
     from undiffuse.serving.desk import Desk
     from undiffuse.serving.jobs import Jobs
     from undiffuse.serving.limits import Limits
@@ -61,9 +59,7 @@ def command(
     told = _given(queue=queue, count=max_count, steps=max_steps, side=max_side, seconds=timeout)
     limits = Limits.parse(told, "limits")
 
-    def opened(loaded: LatentDiffusion) -> Generator:
-        return Generator(loaded, device=device, precision=precision, batch=1, lora_dir=lora_dir, tell=console.remark)
-
+    opened = opener(console.remark, device, precision, lora_dir, embedding_dir, refiner)
     shelf = Models(model, models, float("inf") if memory is None else memory * GIB, opened)
     loras = None if lora_dir is None else LoraFolder(lora_dir)
     socket = listen(host, port)

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from undiffuse.cli.console import Console
-from undiffuse.cli.options import Device, Json, LoraDir, Precision
+from undiffuse.cli.opening import opener
+from undiffuse.cli.options import Device, EmbeddingDir, Json, LoraDir, Precision, Refiner
 from undiffuse.core.errors import DependencyError, explain
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-    from undiffuse.generation.generator import Generator
-    from undiffuse.model.latent_diffusion import LatentDiffusion
 
 KEY = "UNDIFFUSE_API_KEY"
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "gradio")
@@ -28,7 +26,9 @@ GIB = 2**30
 def command(
     model: Annotated[str | None, typer.Option(help="The model that is there first; the embedded one by default.")] = None,
     models: Annotated[Path | None, typer.Option(help="Folder of models to choose from.")] = None,
+    refiner: Refiner = None,
     lora_dir: LoraDir = None,
+    embedding_dir: EmbeddingDir = None,
     gallery: Annotated[Path | None, typer.Option(help="Folder of further pictures for the gallery; never changed.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; by default only this machine can reach it.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 7860,
@@ -52,7 +52,6 @@ def command(
     os.environ.setdefault("GRADIO_TEMP_DIR", str(out / "shown"))
     from undiffuse.checkpoints.lora_folder import LoraFolder
     from undiffuse.cli.studio_counter import DeskCounter
-    from undiffuse.generation.generator import Generator
     from undiffuse.serving.desk import Desk
     from undiffuse.serving.jobs import Jobs
     from undiffuse.serving.models import Models
@@ -67,10 +66,8 @@ def command(
     keys = tuple(key for key in (os.environ.get(KEY),) if key)
     door = door_of(host, keys, (), insecure)
 
-    def opened(loaded: LatentDiffusion) -> Generator:
-        return Generator(loaded, device=device, precision=precision, batch=1, lora_dir=lora_dir, tell=console.remark)
-
     loras = None if lora_dir is None else LoraFolder(lora_dir)
+    opened = opener(console.remark, device, precision, lora_dir, embedding_dir, refiner)
     shelf = Models(model, models, float("inf") if memory is None else memory * GIB, opened)
     socket = listen(host, port)
     address = f"http://{host}:{socket.getsockname()[1]}/studio"

@@ -32,10 +32,11 @@ class Drawing:
 
     `question` is what it waits for; None when it is finished, or when it must be drawn by calls of its own (`alone`).
     `done` of `steps` steps are taken; `x0` (1, C, h, w) is the latest clean estimate, `latent` the finished latent.
+    A refiner answers from the request's `refine_at` on.
     """
 
     @torch.no_grad()
-    def __init__(self, request: Request, model: LatentDiffusion) -> None:
+    def __init__(self, request: Request, model: LatentDiffusion, refiner: LatentDiffusion | None = None) -> None:
         self.request = request
         self.alone = not shares(request)
         self.steps = steps_of(request, model)
@@ -46,7 +47,7 @@ class Drawing:
         self._asking: AskingDenoiser | None = None
         if not self.alone:
             model, self._asking = asking(model)
-        self._solver, self._denoise, self._cond = plan([request], model)
+        self._solver, self._denoise, self._cond = plan([request], model, refiner)
         self._query = next(self._solver)
         if not self.alone:
             self._go_on()

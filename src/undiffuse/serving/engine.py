@@ -274,7 +274,7 @@ class Engine:
             index, request = work.waiting.popleft()
             with self._failing(work):
                 work.draw.wardrobe.wear(work.tags)
-                work.flying.append((index, Drawing(request, work.draw.model)))
+                work.flying.append((index, Drawing(request, work.draw.model, work.draw.refiner)))
             if work.flying:  # else it failed, and the job with it
                 yield work.flying[-1]
 

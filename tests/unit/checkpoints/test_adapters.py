@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from undiffuse.checkpoints.adapters import LoraUse, add_embedding, add_lora, set_loras
+from undiffuse.checkpoints.adapters import LoraUse, add_embedding, add_embeddings, add_lora, set_loras
 from undiffuse.conditioners.base import ConditionerPart, Fields, Size
 from undiffuse.conditioners.combined import Conditioner
 from undiffuse.core.conditioning import Conditioning
@@ -190,6 +190,17 @@ def test_learned_words_go_to_the_text_encoder(model: LatentDiffusion, tmp_path: 
     with pytest.raises(ShapeMismatch, match="read 8"):
         add_embedding(model, tmp_path / "b.safetensors")
     assert list(model.adapters.words) == ["<fox>"]
+
+
+def test_of_a_folder_of_learned_words_those_that_fit_are_known(model: LatentDiffusion, tmp_path: Path) -> None:
+    save_file({"<fox>": normal((2, 8), "adapters", "fox")}, tmp_path / "a.safetensors")
+    save_file({"emb_params": torch.ones(2, 12)}, tmp_path / "b.safetensors")
+    (tmp_path / "readme.md").write_text("words")
+
+    refused = add_embeddings(model, tmp_path)
+
+    assert list(model.adapters.words) == ["<fox>"]
+    assert list(refused) == ["b.safetensors"] and "read 8" in refused["b.safetensors"]
 
 
 def test_pictures_tell_the_loras_that_count_and_the_words_that_prompts_name(model: LatentDiffusion, tmp_path: Path) -> None:

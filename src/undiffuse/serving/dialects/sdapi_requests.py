@@ -30,7 +30,7 @@ UNHAD = {
     "seed_resize_from_h": "noise is not resized",
     "styles": "there are no styles",
     "script_name": "there are no scripts",
-    "refiner_checkpoint": "there are no refiners",
+    "refiner_checkpoint": "a server has one refiner, by its --refiner, which /api asks for by refine_at",
     "s_min_uncond": "guidance is never skipped by a threshold of noise",
     "infotext": "parameters are read from the body alone",
     "firstpass_image": "a first pass is drawn",
