@@ -1,6 +1,6 @@
 """A whole picture of Stable Diffusion 1.5 at 512x512: how much memory, with weights at rest, without, and in diffusers?
 
-python benchmarks/peak_memory.py [--steps 2] [--side 512]
+python benchmarks/peak_memory.py [--steps 2] [--side 512] [--precision fp32]
 
 A file of the right shapes with random weights in float16 is made first (2 GB, in a temporary folder), and a folder of
 diffusers with the same. Each case runs in a process of its own; what is told is the most that it ever held. Needs the
@@ -19,10 +19,11 @@ from pathlib import Path
 import torch
 
 COMMAND = str(Path(sys.executable).with_name("undiffuse"))
+LONG = {"fp32": "float32", "bf16": "bfloat16"}
 THEIRS = """
 import sys, torch
 from diffusers import StableDiffusionPipeline
-pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1], torch_dtype=torch.float32)
+pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1], torch_dtype=getattr(torch, sys.argv[4]))
 side = int(sys.argv[3])
 pipe("a fox", num_inference_steps=int(sys.argv[2]), height=side, width=side)
 """
@@ -60,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--precision", choices=LONG, default="fp32")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         maker = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from pathlib import Path; "
@@ -68,14 +70,15 @@ def main() -> None:
         single, many = Path(name) / "sd1.safetensors", Path(name) / "sd1"
         size = f"{options.side}x{options.side}"
         draw = [COMMAND, "generate", "a fox", "--model", str(single), "--steps", str(options.steps), "--seed", "1"]
-        draw += ["--size", size, "--out", name, "--precision", "fp32"]
+        draw += ["--size", size, "--out", name, "--precision", options.precision]
+        told = [str(many), str(options.steps), str(options.side), LONG[options.precision]]
         cases = {
-            "diffusers": [sys.executable, "-W", "ignore", "-c", THEIRS, str(many), str(options.steps), str(options.side)],
+            "diffusers": [sys.executable, "-W", "ignore", "-c", THEIRS, *told],
             "ours, plenty": [*draw, "--memory", "plenty"],
             "ours, low": [*draw, "--memory", "low"],
         }
         base = 0.0
-        print(f"{f'{size}, float32':16} {'peak GiB':>9} {'/ diffusers':>12} {'seconds':>8}", flush=True)
+        print(f"{f'{size}, {options.precision}':16} {'peak GiB':>9} {'/ diffusers':>12} {'seconds':>8}", flush=True)
         for case, command in cases.items():
             gib, seconds = peak(command)
             base = base or gib
