@@ -24,11 +24,12 @@ class LoraFolder:
             raise UsageError(explain(f"no folder {str(folder)!r}", "a folder of LoRAs is needed", "check the path"))
 
     def files(self) -> dict[str, Path]:
-        """What there is now, by name; of two of one name the first in the order of their paths."""
+        """What there is now, by name; of two of one name the deeper is called by its path in the folder, as `sub/name`."""
         found: dict[str, Path] = {}
-        for path in sorted(self.folder.rglob("*")):
+        for path in sorted(self.folder.rglob("*"), key=lambda path: (len(path.parts), path)):
             if path.suffix.lower() in READ and path.is_file():
-                found.setdefault(path.stem, path)
+                inside = path.relative_to(self.folder).with_suffix("").as_posix()
+                found.setdefault(inside if path.stem in found else path.stem, path)
         return found
 
     def find(self, name: str) -> Path:

@@ -30,7 +30,7 @@ class Wardrobe:
         self.folder = folder
         self._on: tuple[Tag, ...] = ()
         self._before: dict[str, Weights] = {}
-        self._kept: OrderedDict[Path, Lora] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Path, int], Lora] = OrderedDict()
 
     def check(self, tags: tuple[Tag, ...]) -> None:
         """Refuse names that are not there, before anything is drawn.
@@ -90,8 +90,9 @@ class Wardrobe:
 
     def _lora(self, name: str) -> Lora:
         path = self._found(name)
-        lora = self._kept.pop(path, None) or read_lora(path, self.model.adapters.nets(), name)
-        self._kept[path] = lora  # the youngest stands last
+        key = name, path, path.stat().st_mtime_ns  # a file that was written anew is read anew
+        lora = self._kept.pop(key, None) or read_lora(path, self.model.adapters.nets(), name)
+        self._kept[key] = lora  # the youngest stands last
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return lora

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,24 @@ def test_requests_of_other_loras_are_drawn_apart_and_in_any_order(draw: Generato
     assert [step.images[0].tobytes() for step in steps] == alone
     for result, expected in zip(together, alone, strict=True):
         assert np.abs(levels(result.images[0].tobytes()) - levels(expected)).max() <= 1
+
+
+def test_a_name_may_be_spelled_in_other_letters_and_one_taken_twice_by_its_path(draw: Generator, folder: Path) -> None:
+    saved(folder / "more" / "style.safetensors", "another")
+    first, capital, deeper, again = (
+        bytes_of(draw, f"a fox <lora:{name}>") for name in ("style", "STYLE", "more/style", "style")
+    )
+
+    assert first == capital == again != deeper
+    assert draw.model.adapters.loras == {}
+
+
+def test_a_file_that_is_written_anew_is_read_anew(draw: Generator, folder: Path) -> None:
+    before = bytes_of(draw, "a fox <lora:style:1>")
+    path = saved(folder / "style.safetensors", "changed")
+    os.utime(path, ns=(1, 1))
+
+    assert bytes_of(draw, "a fox <lora:style:1>") != before
 
 
 def test_a_picture_tells_its_tags_and_is_drawn_again_by_them(draw: Generator, tmp_path: Path) -> None:
