@@ -144,9 +144,9 @@ def test_names_that_are_not_there_are_refused_before_anything_is_drawn(draw: Gen
     with pytest.raises(UsageError, match=r"no LoRA 'stile' in the folder of LoRAs; there are style, Detail v2; check"):
         draw.stream(FOX.replace(prompt="a fox <lora:stile>"))
     with pytest.raises(SpecError, match=r"no folder of LoRAs was named; .*--lora-dir"):
-        Generator(tiny_model, device="cpu", tell=None).stream(FOX.replace(prompt="a fox <lora:style>"))
+        Generator(tiny_model, device="cpu", precision="fp32", tell=None).stream(FOX.replace(prompt="a fox <lora:style>"))
     with pytest.raises(UsageError, match="no folder '/no/such'"):
-        Generator(tiny_model, device="cpu", tell=None, lora_dir="/no/such")
+        Generator(tiny_model, device="cpu", precision="fp32", tell=None, lora_dir="/no/such")
 
 
 def test_one_that_does_not_fit_leaves_nothing(draw: Generator, folder: Path) -> None:

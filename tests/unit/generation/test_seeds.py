@@ -193,7 +193,7 @@ def test_solvers_without_noise_of_their_own_go_with_every_seed() -> None:
 @pytest.mark.parametrize("seeds", PROFILES)
 def test_a_picture_is_the_same_in_every_batch(seeds: str, tiny_model: LatentDiffusion) -> None:
     request = Request("a fox", steps=3, solver="euler_ancestral", seed=SEED, count=3, seeds=seeds)
-    together, one_by_one = (Generator(tiny_model, device="cpu", batch=batch, tell=None) for batch in (3, 1))
+    together, one_by_one = (Generator(tiny_model, device="cpu", precision="fp32", batch=batch, tell=None) for batch in (3, 1))
 
     expected = [np.asarray(image, dtype=int) for image in together(request).images]
     found = [np.asarray(image, dtype=int) for image in one_by_one(request).images]
@@ -205,7 +205,7 @@ def test_a_picture_is_the_same_in_every_batch(seeds: str, tiny_model: LatentDiff
 
 
 def test_what_the_model_cannot_have_is_refused_before_anything_is_drawn(tiny_model: LatentDiffusion) -> None:
-    draw = Generator(tiny_model, device="cpu", tell=None)
+    draw = Generator(tiny_model, device="cpu", precision="fp32", tell=None)
 
     with pytest.raises(SpecError, match="zero SNR"):
         draw.stream(Request("a fox", seeds="webui-cpu", solver="dpmpp_2m_sde"))
