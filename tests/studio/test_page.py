@@ -159,6 +159,21 @@ def test_from_a_picture(page: Any, photo: Path) -> None:
     assert "Denoising strength: 0.6" in told(panel, "a boat")
 
 
+def test_a_transparent_picture_is_laid_on_white(page: Any, studio: Served, tmp_path: Path) -> None:
+    image = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 16, 32))
+    image.save(tmp_path / "photo.png")
+    panel = open_tab(page, "From a picture")
+    upload(panel, tmp_path / "photo.png")
+    panel.locator("img").first.wait_for()
+    fill(panel, "half a boat")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+
+    told(panel, "half a boat")
+    given = studio.desk.jobs.jobs(limit=1)[0].request.image
+    assert given is not None and given.getpixel((28, 16)) == (255, 255, 255) and given.getpixel((4, 16)) == (255, 0, 0)
+
+
 def test_inpaint_keeps_what_is_not_painted_over(page: Any, studio: Served, photo: Path) -> None:
     Image.effect_noise((200, 160), 60).convert("RGB").save(photo)
     panel = open_tab(page, "Inpaint")

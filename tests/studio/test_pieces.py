@@ -15,6 +15,7 @@ from undiffuse.generation.output import Origin, attach
 from undiffuse.generation.request import Request
 from undiffuse.studio.axes import NOTHING, REPLACE, cells, changed, sheet, values_on
 from undiffuse.studio.masks import mask_of, painting_of
+from undiffuse.studio.opening import opened
 from undiffuse.studio.searching import pictures_in, search, small, telling
 from undiffuse.studio.settings import NAMES, OWN, request_of, values_of
 from undiffuse.studio.showing import bar, text_of
@@ -117,6 +118,34 @@ def test_an_empty_canvas_is_refused(canvas: dict[str, object] | None) -> None:
         mask_of(canvas)
     with pytest.raises(UsageError, match="nothing is painted"):
         painting_of(canvas)
+
+
+def see_through(path: Path) -> Image.Image:
+    """A picture whose left half is red, and whose right half is transparent and black below."""
+    image = Image.new("RGBA", (20, 10), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 10, 10))
+    image.save(path)
+    return image
+
+
+def test_what_is_transparent_is_laid_on_white(tmp_path: Path) -> None:
+    image = see_through(tmp_path / "x.png")
+    image.quantize().save(tmp_path / "palette.png")
+    layer = Image.new("RGBA", image.size)
+    layer.paste((225, 29, 72, 255), (2, 2, 9, 8))
+    on_canvas, _ = mask_of({"background": image, "layers": [layer], "composite": None})
+
+    found = [on_canvas, opened(str(tmp_path / "x.png"), "one"), opened(str(tmp_path / "palette.png"), "one")]
+    for picture in [*found, small(tmp_path / "x.png")]:
+        assert picture.mode == "RGB" and picture.getpixel((2, 5)) == (255, 0, 0) and picture.getpixel((17, 5)) == (255,) * 3
+
+
+def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.svg").write_text("<svg/>")
+    with pytest.raises(DataError, match="cannot be read as a picture"):
+        opened(str(tmp_path / "x.svg"), "one to enlarge")
+    with pytest.raises(UsageError, match="one to enlarge is needed"):
+        opened(None, "one to enlarge")
 
 
 def test_search_reads_what_any_program_writes(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from undiffuse.conditioners.palette import BLACK
 from undiffuse.core.errors import UsageError, explain
+from undiffuse.core.pictures import to_rgb
 
 Canvas = dict[str, Any]
 """What a canvas gives: the picture below (`background`), the `layers` painted over it, and all of it (`composite`)."""
@@ -16,7 +17,7 @@ PAINTED = 10  # opacity of 255 from which on a point counts as painted
 
 
 def mask_of(canvas: Canvas | None) -> tuple[Image.Image, Image.Image]:
-    """The picture of a canvas, and the mask (mode L) that is white where something was painted over it.
+    """The picture of a canvas, what is transparent laid on white, and the mask (mode L) that is white where it is painted over.
 
     Raises:
         UsageError: when there is no picture, or nothing was painted.
@@ -30,7 +31,7 @@ def mask_of(canvas: Canvas | None) -> tuple[Image.Image, Image.Image]:
         hidden |= np.asarray(alpha) > PAINTED
     if not hidden.any():
         raise UsageError(explain("nothing is painted over", "what is painted over is drawn anew", "use the brush"))
-    return background.convert("RGB"), Image.fromarray(hidden.astype(np.uint8) * 255)
+    return to_rgb(background), Image.fromarray(hidden.astype(np.uint8) * 255)
 
 
 def painting_of(canvas: Canvas | None) -> Image.Image:
