@@ -31,6 +31,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning"),
 ]
+SEED = "Seed (empty: any)"
 PATIENCE = 20_000  # milliseconds
 QUIET = re.compile(r"favicon|manifest\.json|404 \(Not Found\)|reset_layers")  # the last is gradio's canvas, used at once
 
@@ -86,8 +87,8 @@ def open_tab(page: Any, name: str) -> Any:
 def fill(panel: Any, prompt: str, steps: int = 3) -> None:
     panel.get_by_label("Prompt", exact=True).fill(prompt)
     panel.get_by_role("spinbutton", name="number input for Steps").fill(str(steps))
-    panel.get_by_label("Seed (-1: any)").fill("7")
-    panel.get_by_label("Seed (-1: any)").blur()
+    panel.get_by_label(SEED).fill("7")
+    panel.get_by_label(SEED).blur()
 
 
 def told(panel: Any, words: str) -> str:
@@ -147,6 +148,35 @@ def test_what_cannot_be_drawn_is_said_in_a_sentence(page: Any) -> None:
 
     page.get_by_text("whale").last.wait_for()
     assert page.get_by_text("Traceback").count() == 0
+
+
+def test_fields_fit_the_model_that_is_chosen(page: Any, studio: Served) -> None:
+    panel = open_tab(page, "Draw")
+    panel.get_by_text("More", exact=True).click()
+    panel.get_by_label("Class", exact=True).click()
+    page.get_by_role("option", name="boat").click()
+    assert panel.get_by_label("Clip skip").count() == 0
+    fill(panel, "")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    told(panel, "Label: boat")
+    assert studio.desk.jobs.jobs(limit=1)[0].request.label == "boat"
+
+    panel.get_by_label("Model", exact=True).click()
+    page.get_by_role("option", name="maps").click()
+    playwright.expect(panel.get_by_label("Class", exact=True)).to_be_hidden(timeout=PATIENCE)
+
+
+def test_any_seed_and_the_same_seed(page: Any, studio: Served) -> None:
+    panel = open_tab(page, "Draw")
+    fill(panel, "a fox")
+    panel.get_by_role("button", name="Any seed").click()
+    playwright.expect(panel.get_by_label(SEED)).to_have_value("")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    told(panel, "a fox")
+    panel.get_by_role("button", name="Same seed").click()
+
+    drawn = studio.desk.jobs.jobs(limit=1)[0].request.seed
+    playwright.expect(panel.get_by_label(SEED)).to_have_value(str(drawn))
 
 
 def test_from_a_picture(page: Any, photo: Path) -> None:
@@ -268,7 +298,7 @@ def test_the_gallery_finds_a_picture_and_draws_it_again(page: Any, studio: Serve
     panel.get_by_role("button", name="Draw it again").click()
     draw = page.locator("[role=tabpanel]:visible")
     playwright.expect(draw.get_by_label("Prompt", exact=True)).to_have_value("a green boat", timeout=PATIENCE)
-    playwright.expect(draw.get_by_label("Seed (-1: any)")).to_have_value("7")
+    playwright.expect(draw.get_by_label(SEED)).to_have_value("7")
 
 
 def test_the_queue_shows_jobs_and_stops_them(page: Any, studio: Served) -> None:

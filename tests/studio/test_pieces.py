@@ -14,10 +14,12 @@ from undiffuse.generation.hires import Hires
 from undiffuse.generation.output import Origin, attach
 from undiffuse.generation.request import Request
 from undiffuse.studio.axes import NOTHING, REPLACE, cells, changed, sheet, values_on
+from undiffuse.studio.counter import Facts
+from undiffuse.studio.fitting import fitted, kept, seen
 from undiffuse.studio.masks import mask_of, painting_of
 from undiffuse.studio.opening import opened
 from undiffuse.studio.searching import pictures_in, search, small, telling
-from undiffuse.studio.settings import NAMES, OWN, request_of, values_of
+from undiffuse.studio.settings import NAMES, OWN, request_of, seed_of, values_of
 from undiffuse.studio.showing import bar, text_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -72,6 +74,41 @@ def test_fields_mean_a_request_and_a_picture_gives_the_fields_back(
     sized = {"width": 16, "height": 16}
     assert again.replace(**sized) == one.replace(solver=again.solver, **sized)
     assert find_solver(again.solver) == find_solver(one.solver)
+
+
+def test_the_seed_of_the_last_picture(tmp_path: Path) -> None:
+    told = text_of(saved(tmp_path / "x.png", FOX.replace(seed=123)))
+
+    assert seed_of(told) == 123 and seed_of(45) == 45
+    for nothing in ("", None):
+        with pytest.raises(UsageError, match="no picture with a seed yet"):
+            seed_of(nothing)
+    with pytest.raises(UsageError, match="further fields"):
+        seed_of(2**60 + 1)
+
+
+BOATS = Facts(reads=frozenset({"caption", "label"}), labels=("fox", "boat"))
+STABLE = Facts(reads=frozenset({"caption", "grammar", "clip_skip"}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "left", "shown"),
+    [
+        (BOATS, {"label": "boat", "clip_skip": 1}, {"label": True, "clip_skip": False}),
+        (STABLE, {"label": "", "clip_skip": 2}, {"label": False, "clip_skip": True}),
+        (Facts(), {"label": "", "clip_skip": 1}, {"label": False, "clip_skip": False}),
+    ],
+)
+def test_fields_fit_the_model(facts: Facts, left: dict[str, object], shown: dict[str, bool]) -> None:
+    assert kept(facts, "boat", 2) == left
+    assert seen(facts, left) == shown
+    assert seen(Facts(), {"label": "boat", "clip_skip": 2}) == {"label": True, "clip_skip": True}  # so that it can be unsaid
+
+
+def test_a_class_that_a_model_has_not_is_let_go() -> None:
+    assert kept(BOATS, "whale", 1)["label"] == ""
+    choices = fitted(BOATS, {"label": "fox", "clip_skip": 1})[0].choices
+    assert [value for _, value in choices] == ["", "fox", "boat"]
 
 
 def test_wrong_fields_are_named() -> None:

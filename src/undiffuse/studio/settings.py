@@ -9,12 +9,13 @@ from typing import Any
 
 import gradio as gr
 
-from undiffuse.core.errors import SpecError, explain
+from undiffuse.core.errors import SpecError, UsageError, explain
 from undiffuse.diffusion.solvers.table import ENTRIES, find_solver
-from undiffuse.generation.metadata import SCHEDULE_TYPES
+from undiffuse.generation.metadata import SCHEDULE_TYPES, parse_parameters
 from undiffuse.generation.output import read_words
 from undiffuse.generation.request import PICTURES, Request
 from undiffuse.studio.counter import Counter
+from undiffuse.studio.showing import said
 
 OWN = "the solver's own"
 EXACT = 2**53  # the largest whole number up to which browsers count
@@ -30,9 +31,10 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The fields of one tab by their names."""
+    """The fields of one tab by their names, and the button that asks for the seed of the last picture."""
 
     fields: dict[str, Any]
+    same_seed: gr.Button
 
     @property
     def inputs(self) -> list[Any]:
@@ -53,8 +55,12 @@ def settings(counter: Counter, second_pass: bool = True, several: bool = True) -
         told["steps"] = gr.Slider(1, 150, usual.steps, step=1, label="Steps")
         told["guidance"] = gr.Slider(0, 20, usual.guidance, step=0.5, label="Guidance")
     with gr.Row():
-        told["seed"] = gr.Number(-1, label="Seed (-1: any)", precision=0)
+        told["seed"] = gr.Number(None, label="Seed (empty: any)", precision=0, placeholder="any", min_width=120)
+        with gr.Column(min_width=160):
+            any_seed = gr.Button("Any seed", size="sm")
+            same_seed = gr.Button("Same seed", size="sm")
         told["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures", visible=several)
+    any_seed.click(lambda: None, None, [told["seed"]], show_progress="hidden")
     with gr.Accordion("More", open=False):
         with gr.Row():
             told["solver"] = gr.Dropdown(SOLVERS, value=find_solver(usual.solver)[0].label, label="Solver")
@@ -63,15 +69,15 @@ def settings(counter: Counter, second_pass: bool = True, several: bool = True) -
             told["width"] = gr.Number(0, label="Width (0: the model's)", precision=0, minimum=0, maximum=8192)
             told["height"] = gr.Number(0, label="Height (0: the model's)", precision=0, minimum=0, maximum=8192)
         with gr.Row():
-            told["label"] = gr.Textbox(label="Class")
-            told["clip_skip"] = gr.Slider(1, 12, 1, step=1, label="Clip skip")
+            told["label"] = gr.Dropdown([], value="", label="Class", allow_custom_value=True, visible=False)
+            told["clip_skip"] = gr.Slider(1, 12, 1, step=1, label="Clip skip", visible=False)
         with gr.Row(visible=second_pass):
             told["hires"] = gr.Slider(1, 4, 1, step=0.25, label="Second pass, times")
             told["hires_strength"] = gr.Slider(0.05, 1, 0.7, step=0.05, label="Its strength")
         told["further"] = gr.Textbox(
             label="Further fields of the request, as JSON", placeholder='{"eta": 0.5}', elem_classes="further"
         )
-    return Settings(told)
+    return Settings(told, same_seed)
 
 
 def request_of(values: list[Any], **more: Any) -> tuple[Request, str | None]:
@@ -98,6 +104,30 @@ def request_of(values: list[Any], **more: Any) -> tuple[Request, str | None]:
         "hires": hires,
     }
     return Request(told["prompt"] or "", **{**fields, **_further(told["further"]), **more}), told["model"]
+
+
+def same_seed(fields: Settings, last: Any) -> None:
+    """Have the button put in the seed of the last picture: `last` holds what that tells, or a seed alone.
+
+    Raises:
+        gr.Error: when there is no picture yet.
+    """
+    fields.same_seed.click(lambda told: said(seed_of, told), [last], [fields.fields["seed"]], show_progress="hidden")
+
+
+def seed_of(told: str | int | None) -> int:
+    """The seed of a picture from its A1111 text, or as it is.
+
+    Raises:
+        UsageError: when there is none, or it is larger than browsers count.
+    """
+    seed = parse_parameters(told).get("seed") if isinstance(told, str) else told
+    if seed is None:
+        raise UsageError(explain("no picture with a seed yet", "the last one's is taken", "draw one first"))
+    if int(seed) > EXACT:
+        remedy = f'write {{"seed": {seed}}} into the further fields'
+        raise UsageError(explain(f"seed {seed}", f"number fields hold whole numbers up to {EXACT}", remedy))
+    return int(seed)
 
 
 def _further(text: str | None) -> dict[str, Any]:
@@ -143,6 +173,6 @@ def values_of(path: str | Path) -> list[Any]:
     theirs, ours = request.model_dump(mode="json"), page.model_dump(mode="json")
     rest = {name: value for name, value in theirs.items() if value != ours[name] and name not in ELSEWHERE}
     if request.seed > EXACT:  # a number field of a browser would round it
-        told["seed"], rest["seed"] = -1, request.seed
+        told["seed"], rest["seed"] = None, request.seed
     told["further"] = json.dumps(rest) if rest else ""
     return [told[name] for name in NAMES]

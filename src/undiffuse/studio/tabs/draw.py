@@ -5,7 +5,8 @@ from __future__ import annotations
 import gradio as gr
 
 from undiffuse.studio.counter import Counter
-from undiffuse.studio.settings import Settings, request_of, settings
+from undiffuse.studio.fitting import fit
+from undiffuse.studio.settings import Settings, request_of, same_seed, settings
 from undiffuse.studio.showing import buttons, connect, easel
 
 
@@ -17,5 +18,7 @@ def tab(counter: Counter) -> Settings:
             press = buttons()
         with gr.Column(scale=6):
             on = easel(*press)
+    same_seed(fields, on.told)
+    fit(counter, fields)
     connect(counter, on, fields.inputs, lambda *values: request_of(list(values)))
     return fields

@@ -9,13 +9,14 @@ from PIL import Image
 
 from undiffuse.generation.request import Request
 from undiffuse.studio.counter import Counter, Facts
+from undiffuse.studio.fitting import fit
 from undiffuse.studio.opening import drop, opened
-from undiffuse.studio.settings import request_of, settings
+from undiffuse.studio.settings import Settings, request_of, same_seed, settings
 from undiffuse.studio.showing import buttons, connect, easel
 
 
-def tab(counter: Counter) -> None:
-    """Put it on the page."""
+def tab(counter: Counter) -> Settings:
+    """Put it on the page; its fields."""
     with gr.Row():
         with gr.Column(scale=5):
             picture = drop("Picture to enlarge")
@@ -39,4 +40,7 @@ def tab(counter: Counter) -> None:
         larger = image.resize((width, height), Image.Resampling.LANCZOS)
         return request.replace(image=larger, strength=strength, width=width, height=height), model
 
+    same_seed(fields, on.told)
+    fit(counter, fields)
     connect(counter, on, [picture, times, strength, *fields.inputs], asked)
+    return fields

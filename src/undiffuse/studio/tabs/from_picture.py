@@ -8,13 +8,14 @@ import gradio as gr
 
 from undiffuse.generation.request import Request
 from undiffuse.studio.counter import Counter
+from undiffuse.studio.fitting import fit, fit_after
 from undiffuse.studio.opening import drop, opened
-from undiffuse.studio.settings import request_of, settings, values_of
+from undiffuse.studio.settings import Settings, request_of, same_seed, settings, values_of
 from undiffuse.studio.showing import buttons, connect, easel, said
 
 
-def tab(counter: Counter) -> None:
-    """Put it on the page."""
+def tab(counter: Counter) -> Settings:
+    """Put it on the page; its fields."""
     with gr.Row():
         with gr.Column(scale=5):
             picture = drop("Picture to start from")
@@ -30,5 +31,9 @@ def tab(counter: Counter) -> None:
         image = opened(path, "one to start from")
         return request_of(list(values), image=image, strength=strength)
 
+    same_seed(fields, on.told)
+    fit(counter, fields)
     connect(counter, on, [picture, strength, *fields.inputs], asked)
-    file.upload(lambda path: said(values_of, path), [file], fields.inputs)
+    filled = file.upload(lambda path: said(values_of, path), [file], fields.inputs)
+    fit_after(counter, fields, filled)
+    return fields

@@ -10,6 +10,7 @@ import gradio as gr
 
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.studio.counter import Counter
+from undiffuse.studio.fitting import fit_after
 from undiffuse.studio.searching import pictures_in, search, small, telling
 from undiffuse.studio.settings import Settings, values_of
 from undiffuse.studio.showing import said
@@ -58,4 +59,5 @@ def tab(counter: Counter, folder: Path | None, opened: gr.Tab, fields: Settings,
         event(found, [words], outputs, show_progress="hidden")
     words.change(found, [words], outputs, show_progress="hidden", trigger_mode="always_last")
     gallery.select(choose, [listed], [told, chosen], show_progress="hidden")
-    again.click(lambda path: said(fill, path), [chosen], [*fields.inputs, tabs])
+    filled = again.click(lambda path: said(fill, path), [chosen], [*fields.inputs, tabs])
+    fit_after(counter, fields, filled)

@@ -14,12 +14,13 @@ from undiffuse.core.errors import UndiffuseError
 from undiffuse.generation.request import Request
 from undiffuse.studio.axes import CHOICES, cells, sheet, values_on
 from undiffuse.studio.counter import Counter
-from undiffuse.studio.settings import request_of, settings
+from undiffuse.studio.fitting import fit
+from undiffuse.studio.settings import Settings, request_of, same_seed, settings
 from undiffuse.studio.showing import bar, buttons, said, sentence
 
 
-def tab(counter: Counter) -> None:
-    """Put it on the page."""
+def tab(counter: Counter) -> Settings:
+    """Put it on the page; its fields."""
     with gr.Row():
         with gr.Column(scale=5):
             with gr.Row():
@@ -34,27 +35,32 @@ def tab(counter: Counter) -> None:
             shown = gr.Image(label="Sheet", type="pil", format="png", height=520, interactive=False, elem_classes="sheet")
             progress = gr.HTML(bar(0, ""), padding=False)
 
-    async def act(x: str, columns: str, y: str, rows: str, *values: Any) -> AsyncIterator[tuple[Any, str]]:
+    seed = gr.State(None)
+
+    async def act(x: str, columns: str, y: str, rows: str, *values: Any) -> AsyncIterator[tuple[Any, str, Any]]:
         request, model = said(request_of, list(values))
         first = (x, said(values_on, x, columns))
         second = (y, said(values_on, y, rows))
         wanted = said(cells, request, first, second)
-        yield gr.skip(), bar(0, "waiting")
+        yield gr.skip(), bar(0, "waiting"), request.seed
         drawn: dict[int, Image.Image] = {}
         tasks = [asyncio.create_task(_draw(counter, one, model, k, drawn)) for k, one in enumerate(wanted)]
         try:
             for done in asyncio.as_completed(tasks):
                 await done
-                yield gr.skip(), bar(len(drawn) / len(wanted), f"{len(drawn)} of {len(wanted)}")
+                yield gr.skip(), bar(len(drawn) / len(wanted), f"{len(drawn)} of {len(wanted)}"), gr.skip()
         except UndiffuseError as error:
             raise sentence(error) from None
         finally:
             for task in tasks:
                 task.cancel()
-        yield sheet([drawn[k] for k in range(len(wanted))], first, second), bar(1, "")
+        yield sheet([drawn[k] for k in range(len(wanted))], first, second), bar(1, ""), gr.skip()
 
-    event = draw.click(act, [across, columns, down, rows, *fields.inputs], [shown, progress], show_progress="hidden")
+    event = draw.click(act, [across, columns, down, rows, *fields.inputs], [shown, progress, seed], show_progress="hidden")
     cancel.click(lambda: bar(0, "stopped"), None, [progress], cancels=[event])
+    same_seed(fields, seed)
+    fit(counter, fields)
+    return fields
 
 
 async def _draw(counter: Counter, request: Request, model: str | None, place: int, drawn: dict[int, Image.Image]) -> None:

@@ -9,13 +9,14 @@ from PIL import ImageFilter
 
 from undiffuse.generation.request import Request
 from undiffuse.studio.counter import Counter
+from undiffuse.studio.fitting import fit
 from undiffuse.studio.masks import Canvas, mask_of
-from undiffuse.studio.settings import request_of, settings
+from undiffuse.studio.settings import Settings, request_of, same_seed, settings
 from undiffuse.studio.showing import buttons, connect, easel
 
 
-def tab(counter: Counter) -> None:
-    """Put it on the page."""
+def tab(counter: Counter) -> Settings:
+    """Put it on the page; its fields."""
     with gr.Row():
         with gr.Column(scale=5):
             brush = gr.Brush(default_size=24, colors=["#e11d48"], default_color="#e11d48", color_mode="fixed")
@@ -36,4 +37,7 @@ def tab(counter: Counter) -> None:
         mask = mask.filter(ImageFilter.MaxFilter(2 * int(grow) + 1)) if grow else mask
         return request_of(list(values), image=picture, mask=mask, strength=strength)
 
+    same_seed(fields, on.told)
+    fit(counter, fields)
     connect(counter, on, [canvas, strength, grow, *fields.inputs], asked)
+    return fields

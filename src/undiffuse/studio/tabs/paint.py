@@ -12,16 +12,17 @@ from undiffuse.conditioners.palette import hexadecimal
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.generation.request import Request
 from undiffuse.studio.counter import Counter, Facts
+from undiffuse.studio.fitting import fit
 from undiffuse.studio.masks import Canvas, painting_of
-from undiffuse.studio.settings import request_of, settings
+from undiffuse.studio.settings import Settings, request_of, same_seed, settings
 from undiffuse.studio.showing import buttons, connect, easel, said
 
 SIDE = 512  # of the canvas
 UNREAD = "This model has not learned semantic maps. One that did is trained by a recipe with a conditioner of kind 'map'."
 
 
-def tab(counter: Counter) -> None:
-    """Put it on the page."""
+def tab(counter: Counter) -> Settings:
+    """Put it on the page; its fields."""
     with gr.Row():
         with gr.Column(scale=5):
             look = gr.Button("Show the colours of the model")
@@ -51,7 +52,10 @@ def tab(counter: Counter) -> None:
         return request.replace(layout=painting_of(canvas)), model
 
     look.click(lambda model: said(colours, model), [fields.fields["model"]], [swatches, canvas])
+    same_seed(fields, on.told)
+    fit(counter, fields)
     connect(counter, on, [canvas, *fields.inputs], asked)
+    return fields
 
 
 def _brush(colours: list[str]) -> gr.Brush:
