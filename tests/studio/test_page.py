@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 from tests.serving.conftest import Served, make_desk, serving
 
 from undiffuse.checkpoints.api import save_model
 from undiffuse.cli.studio_counter import DeskCounter
 from undiffuse.conditioners.maps import MapSpec
+from undiffuse.core.random import normal
 from undiffuse.generation.output import read_request
 from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
@@ -43,12 +45,21 @@ def reads_maps(spec: ModelSpec) -> LatentDiffusion:
     return build_model(spec.model_copy(update={"name": "maps", "conditioners": (maps,), "denoiser": net})).eval()
 
 
+def make_lora(path: Path) -> None:
+    """A LoRA for one layer of the tiny model."""
+    path.parent.mkdir()
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q"
+    down, up = normal((2, 64), "studio", "down"), normal((64, 2), "studio", "up")
+    save_file({f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up}, path)
+
+
 @pytest.fixture(scope="module")
 def studio(tiny_folder: Path, tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     root = tmp_path_factory.mktemp("studio")
     (root / "mine").mkdir()
     save_model(reads_maps(tiny_spec), root / "models" / "maps")
-    desk = make_desk(root / "out", tiny_folder, root / "models", body=20_000_000, pixels=2_000_000)
+    make_lora(root / "loras" / "style.safetensors")
+    desk = make_desk(root / "out", tiny_folder, root / "models", root / "loras", body=20_000_000, pixels=2_000_000)
     with serving(desk, more=lambda app: mount(app, DeskCounter(desk), root / "out" / "pictures", root / "mine")) as one:
         yield one
 
@@ -164,6 +175,17 @@ def test_fields_fit_the_model_that_is_chosen(page: Any, studio: Served) -> None:
     panel.get_by_label("Model", exact=True).click()
     page.get_by_role("option", name="maps").click()
     playwright.expect(panel.get_by_label("Class", exact=True)).to_be_hidden(timeout=PATIENCE)
+
+
+def test_a_lora_is_worn_by_its_tag(page: Any, studio: Served) -> None:
+    panel = open_tab(page, "Draw")
+    fill(panel, "a fox")
+    panel.get_by_role("button", name="Wear it").click()
+    playwright.expect(panel.get_by_label("Prompt", exact=True)).to_have_value("a fox <lora:style:0.8>")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+
+    told(panel, "a fox <lora:style:0.8>")
+    assert studio.desk.jobs.jobs(limit=1)[0].request.prompt == "a fox <lora:style:0.8>"
 
 
 def test_any_seed_and_the_same_seed(page: Any, studio: Served) -> None:

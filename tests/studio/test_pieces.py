@@ -11,9 +11,10 @@ from PIL import Image, PngImagePlugin
 from undiffuse.core.errors import DataError, SpecError, UndiffuseError, UsageError
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.hires import Hires
+from undiffuse.generation.lora_tags import tags_of
 from undiffuse.generation.output import Origin, attach
 from undiffuse.generation.request import Request
-from undiffuse.studio.axes import NOTHING, REPLACE, cells, changed, sheet, values_on
+from undiffuse.studio.axes import LORA, NOTHING, REPLACE, cells, changed, sheet, values_on
 from undiffuse.studio.counter import Facts
 from undiffuse.studio.fitting import fitted, kept, seen
 from undiffuse.studio.masks import mask_of, painting_of
@@ -21,6 +22,7 @@ from undiffuse.studio.opening import opened
 from undiffuse.studio.searching import pictures_in, search, small, telling
 from undiffuse.studio.settings import NAMES, OWN, request_of, seed_of, values_of
 from undiffuse.studio.showing import bar, text_of
+from undiffuse.studio.wearing import named, wearable, worn
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 USUAL = dict(
@@ -226,6 +228,34 @@ def test_links_out_of_the_folder_are_not_shown(tmp_path: Path) -> None:
 )
 def test_values_of_an_axis(axis: str, text: str, found: list[str]) -> None:
     assert values_on(axis, text) == found
+
+
+@pytest.mark.parametrize(
+    ("prompt", "weight", "found"),
+    [
+        ("", 0.8, "<lora:style:0.8>"),
+        ("a fox", 1, "a fox <lora:style:1>"),
+        ("a <lora:style:1> fox", 0.5, "a <lora:style:0.5> fox"),
+        ("a <lora:style> fox", 0, "a fox"),
+        ("a fox", 0, "a fox"),
+        ("a fox <lora:other:1>", -0.25, "a fox <lora:other:1> <lora:style:-0.25>"),
+        ("a <lora:style:1:0.5> fox <lora:style:2>", 0.5, "a <lora:style:0.5> fox"),
+    ],
+)
+def test_a_prompt_wears_a_lora(prompt: str, weight: float, found: str) -> None:
+    assert worn(prompt, "style", weight) == found
+    worn_now = [(tag.name, tag.weight) for tag in tags_of(Request(found)) if tag.name == "style"]
+    assert worn_now == ([("style", weight)] if weight else [])
+
+
+def test_a_lora_is_an_axis() -> None:
+    found = cells(FOX, (LORA, values_on(LORA, "style:0, style:0.5, detail")), (NOTHING, [""]))
+
+    assert [one.prompt for one in found] == ["a fox", "a fox <lora:style:0.5>", "a fox <lora:detail:1>"]
+    for wrong in ("style:much", ":1", "style:nan"):
+        with pytest.raises(UsageError, match="a name and a weight are needed"):
+            named(wrong)
+    assert wearable(["style", "a:b", "x>y"]) == ["style"]
 
 
 def test_cells_are_row_by_row_of_one_seed() -> None:

@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.generation.request import Request
+from undiffuse.studio.wearing import named, worn
 
-NOTHING, REPLACE = "nothing", "words of the prompt"
+NOTHING, REPLACE, LORA, STRENGTH = "nothing", "words of the prompt", "LoRA", "strength"
 MOST = 64  # cells
 GAP, SMALL_PRINT = 6, 13
 INK, PAPER = (40, 40, 46), (250, 250, 252)
@@ -21,11 +22,11 @@ AXES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "guidance": ("guidance", float),
     "solver": ("solver", str),
     "class": ("label", str),
-    "strength": ("strength", float),
+    STRENGTH: ("strength", float),
     "clip skip": ("clip_skip", int),
 }
 """What an axis may change: the field of the request, and how a value is read."""
-CHOICES = [NOTHING, REPLACE, *AXES]
+CHOICES = [NOTHING, REPLACE, LORA, *AXES]
 
 
 def values_on(axis: str, text: str) -> list[str]:
@@ -45,7 +46,9 @@ def values_on(axis: str, text: str) -> list[str]:
 
 
 def changed(request: Request, axis: str, value: str, first: str) -> Request:
-    """The request with this value of an axis. Of words, `first` stands in the prompt and `value` takes its place.
+    """The request with this value of an axis.
+
+    Of words, `first` stands in the prompt and `value` takes its place; LoRAs are put into it as "style:0.8".
 
     Raises:
         UsageError: when a value is none for this axis, or the word is not in the prompt.
@@ -57,6 +60,8 @@ def changed(request: Request, axis: str, value: str, first: str) -> Request:
         if first not in request.prompt:
             raise UsageError(explain(f"{first!r} is not in the prompt", "the first value is what the others replace"))
         return request.replace(prompt=request.prompt.replace(first, value))
+    if axis == LORA:
+        return request.replace(prompt=worn(request.prompt, *named(value)))
     name, read = AXES[axis]
     try:
         told = read(value)

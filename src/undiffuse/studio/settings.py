@@ -16,6 +16,7 @@ from undiffuse.generation.output import read_words
 from undiffuse.generation.request import PICTURES, Request
 from undiffuse.studio.counter import Counter
 from undiffuse.studio.showing import said
+from undiffuse.studio.wearing import wardrobe, wearable
 
 OWN = "the solver's own"
 EXACT = 2**53  # the largest whole number up to which browsers count
@@ -44,12 +45,10 @@ class Settings:
 
 def settings(counter: Counter, second_pass: bool = True, several: bool = True) -> Settings:
     """Put the fields on the page, those that are changed often first; those of a second pass or of more pictures if wanted."""
-    usual, models, loras = Request(), counter.models(), counter.loras()
+    usual, models = Request(), counter.models()
     told: dict[str, Any] = {"prompt": gr.Textbox(label="Prompt", lines=3, autofocus=True, elem_classes="prompt")}
     told["negative"] = gr.Textbox(label="Negative prompt", lines=1)
-    if loras:
-        named = gr.Dropdown(loras, label="Add a LoRA to the prompt", value=None)
-        named.input(lambda name, prompt: (f"{prompt} <lora:{name}:1>", None), [named, told["prompt"]], [told["prompt"], named])
+    wardrobe(wearable(counter.loras()), told["prompt"])
     told["model"] = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
     with gr.Row():
         told["steps"] = gr.Slider(1, 150, usual.steps, step=1, label="Steps")

@@ -55,9 +55,8 @@ def tab(counter: Counter, folder: Path | None, opened: gr.Tab, fields: Settings,
         return [*values_of(path), go()]
 
     outputs = [gallery, count, told, chosen, listed]
-    for event in (opened.select, look.click, words.submit):
-        event(found, [words], outputs, show_progress="hidden")
-    words.change(found, [words], outputs, show_progress="hidden", trigger_mode="always_last")
+    events = [opened.select, look.click, words.submit, words.change]
+    gr.on(events, found, [words], outputs, show_progress="hidden", trigger_mode="always_last")  # one by one: the last one stays
     gallery.select(choose, [listed], [told, chosen], show_progress="hidden")
     filled = again.click(lambda path: said(fill, path), [chosen], [*fields.inputs, tabs])
     fit_after(counter, fields, filled)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from undiffuse.core.errors import UndiffuseError
 from undiffuse.generation.request import Request
-from undiffuse.studio.axes import CHOICES, cells, sheet, values_on
+from undiffuse.studio.axes import CHOICES, LORA, cells, sheet, values_on
 from undiffuse.studio.counter import Counter
 from undiffuse.studio.fitting import fit
 from undiffuse.studio.settings import Settings, request_of, same_seed, settings
@@ -21,13 +21,14 @@ from undiffuse.studio.showing import bar, buttons, said, sentence
 
 def tab(counter: Counter) -> Settings:
     """Put it on the page; its fields."""
+    choices = [one for one in CHOICES if one != LORA or counter.loras()]
     with gr.Row():
         with gr.Column(scale=5):
             with gr.Row():
-                across = gr.Dropdown(CHOICES, value="guidance", label="Across", scale=2)
+                across = gr.Dropdown(choices, value="guidance", label="Across", scale=2)
                 columns = gr.Textbox("2, 4, 7", label="Values across", scale=3)
             with gr.Row():
-                down = gr.Dropdown(CHOICES, value="seed", label="Down", scale=2)
+                down = gr.Dropdown(choices, value="seed", label="Down", scale=2)
                 rows = gr.Textbox("1-3", label="Values down", scale=3)
             fields = settings(counter, several=False)
             draw, cancel = buttons("Draw the grid")
