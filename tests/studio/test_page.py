@@ -306,6 +306,28 @@ def test_a_grid(page: Any) -> None:
     assert sheet.evaluate("image => image.decode().then(() => image.naturalWidth)") > 2 * 16
 
 
+def test_a_grid_of_strengths_asks_for_a_picture(page: Any, photo: Path, studio: Served) -> None:
+    panel = open_tab(page, "X/Y grid")
+    assert panel.locator("input[type=file]").count() == 0
+    panel.get_by_label("Across", exact=True).click()
+    page.get_by_role("option", name="strength").click()
+    panel.get_by_label("Down", exact=True).click()
+    page.get_by_role("option", name="nothing").last.click()
+    fill(panel, "a fox", steps=2)
+    panel.get_by_label("Values across").fill("0.5, 1")
+    panel.get_by_text("Picture to start from").wait_for()
+    panel.get_by_role("button", name="Draw the grid").click()
+    page.get_by_text("one to start from is needed").last.wait_for()
+
+    upload(panel, photo)
+    panel.locator("img").first.wait_for()
+    panel.get_by_role("button", name="Draw the grid").click()
+    panel.locator(".sheet img").wait_for()
+    requests = [job.request for job in studio.desk.jobs.jobs(limit=2)]
+    assert {one.strength for one in requests} == {0.5, 1.0} and all(one.image is not None for one in requests)
+    assert panel.get_by_role("button", name=re.compile("share", re.I)).count() == 0
+
+
 def test_the_gallery_finds_a_picture_and_draws_it_again(page: Any, studio: Served) -> None:
     panel = open_tab(page, "Draw")
     fill(panel, "a green boat")

@@ -12,11 +12,14 @@ from PIL import Image
 
 from undiffuse.core.errors import UndiffuseError
 from undiffuse.generation.request import Request
-from undiffuse.studio.axes import CHOICES, LORA, cells, sheet, values_on
+from undiffuse.studio.axes import CHOICES, LORA, STRENGTH, cells, sheet, values_on
 from undiffuse.studio.counter import Counter
 from undiffuse.studio.fitting import fit
+from undiffuse.studio.opening import drop, opened
 from undiffuse.studio.settings import Settings, request_of, same_seed, settings
 from undiffuse.studio.showing import bar, buttons, said, sentence
+
+SHEET: dict[str, Any] = {"elem_classes": "sheet", "buttons": ["download", "fullscreen"]}
 
 
 def tab(counter: Counter) -> Settings:
@@ -30,16 +33,21 @@ def tab(counter: Counter) -> Settings:
             with gr.Row():
                 down = gr.Dropdown(choices, value="seed", label="Down", scale=2)
                 rows = gr.Textbox("1-3", label="Values down", scale=3)
+            start = drop("Picture to start from", visible=False)
             fields = settings(counter, several=False)
             draw, cancel = buttons("Draw the grid")
         with gr.Column(scale=6):
-            shown = gr.Image(label="Sheet", type="pil", format="png", height=520, interactive=False, elem_classes="sheet")
+            shown = gr.Image(label="Sheet", type="pil", format="png", height=520, interactive=False, **SHEET)
             progress = gr.HTML(bar(0, ""), padding=False)
 
     seed = gr.State(None)
 
+    def asked(x: str, y: str, path: str | None, *values: Any) -> tuple[Request, str | None]:
+        more = {"image": opened(path, "where strength is an axis one to start from")} if STRENGTH in (x, y) else {}
+        return request_of(list(values), **more)
+
     async def act(x: str, columns: str, y: str, rows: str, *values: Any) -> AsyncIterator[tuple[Any, str, Any]]:
-        request, model = said(request_of, list(values))
+        request, model = said(asked, x, y, *values)
         first = (x, said(values_on, x, columns))
         second = (y, said(values_on, y, rows))
         wanted = said(cells, request, first, second)
@@ -57,8 +65,12 @@ def tab(counter: Counter) -> Settings:
                 task.cancel()
         yield sheet([drawn[k] for k in range(len(wanted))], first, second), bar(1, ""), gr.skip()
 
-    event = draw.click(act, [across, columns, down, rows, *fields.inputs], [shown, progress, seed], show_progress="hidden")
+    event = draw.click(
+        act, [across, columns, down, rows, start, *fields.inputs], [shown, progress, seed], show_progress="hidden"
+    )
     cancel.click(lambda: bar(0, "stopped"), None, [progress], cancels=[event])
+    for axis in (across, down):
+        axis.change(lambda x, y: gr.Image(visible=STRENGTH in (x, y)), [across, down], [start], show_progress="hidden")
     same_seed(fields, seed)
     fit(counter, fields)
     return fields
