@@ -245,9 +245,13 @@ def test_inpaint_keeps_what_is_not_painted_over(page: Any, studio: Served, photo
     page.mouse.up()
     page.wait_for_timeout(500)
     fill(panel, "a hat")
+    panel.get_by_role("spinbutton", name="number input for Soft edge").fill("5")
+    panel.get_by_role("spinbutton", name="number input for Soft edge").blur()
     panel.get_by_role("button", name="Draw", exact=True).click()
 
     told(panel, "a hat")
+    mask = studio.desk.jobs.jobs(limit=1)[0].request.mask
+    assert mask is not None and len(set(mask.getdata())) > 8  # soft
     with Image.open(photo) as before, Image.open(studio.desk.jobs.file(studio.desk.jobs.pictures(limit=1)[0])) as after:
         same = (np.asarray(before) == np.asarray(after)).all(-1)
     assert same[0].all() and same[-1].all() and same[:, 0].all() and not same.all()
@@ -257,7 +261,6 @@ def test_paint_in_the_colours_of_a_model(page: Any, studio: Served) -> None:
     panel = open_tab(page, "Paint")
     panel.get_by_label("Model", exact=True).click()
     page.get_by_role("option", name="maps").click()
-    panel.get_by_role("button", name="Show the colours of the model").click()
     panel.locator(".swatches").get_by_text("grass").wait_for()
     panel.get_by_role("button", name="Brush", exact=True).click()
     box = panel.locator("canvas").first.bounding_box()
@@ -276,7 +279,6 @@ def test_paint_in_the_colours_of_a_model(page: Any, studio: Served) -> None:
 
 def test_paint_says_what_it_needs(page: Any) -> None:
     panel = open_tab(page, "Paint")
-    panel.get_by_role("button", name="Show the colours of the model").click()
     panel.get_by_text("has not learned semantic maps").first.wait_for()
     fill(panel, "a hill")
     panel.get_by_role("button", name="Draw", exact=True).click()

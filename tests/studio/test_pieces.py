@@ -17,7 +17,7 @@ from undiffuse.generation.request import Request
 from undiffuse.studio.axes import LORA, NOTHING, REPLACE, cells, changed, sheet, values_on
 from undiffuse.studio.counter import Facts
 from undiffuse.studio.fitting import fitted, kept, seen
-from undiffuse.studio.masks import mask_of, painting_of
+from undiffuse.studio.masks import edged, mask_of, painting_of
 from undiffuse.studio.opening import opened
 from undiffuse.studio.searching import pictures_in, search, small, telling
 from undiffuse.studio.settings import NAMES, OWN, request_of, seed_of, values_of
@@ -147,6 +147,18 @@ def test_what_is_painted_over_is_the_mask() -> None:
     assert np.array_equal(np.asarray(mask), expected)
     assert painting_of({"background": None, "layers": [layer]}).getpixel((6, 4)) == (225, 29, 72)
     assert painting_of({"background": None, "layers": [layer]}).getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_a_mask_grows_and_has_a_soft_edge() -> None:
+    mask = Image.new("L", (60, 60), 0)
+    mask.paste(255, (20, 20, 40, 40))
+    hard, soft = np.asarray(edged(mask, 3, 0)), np.asarray(edged(mask, 0, 4))
+
+    assert (hard[17:43, 17:43] == 255).all() and (hard == 255).sum() == 26**2
+    row = soft[30, :31].astype(int)
+    assert row[0] == 0 and row[30] > 250 and (np.diff(row) >= 0).all() and len(set(row)) > 8
+    assert abs(row[19] + row[20] - 255) <= 4  # half way at the painted edge
+    assert np.array_equal(np.asarray(edged(mask, 0, 0)), np.asarray(mask))
 
 
 @pytest.mark.parametrize(

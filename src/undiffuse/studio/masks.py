@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from undiffuse.conditioners.palette import BLACK
 from undiffuse.core.errors import UsageError, explain
@@ -32,6 +32,15 @@ def mask_of(canvas: Canvas | None) -> tuple[Image.Image, Image.Image]:
     if not hidden.any():
         raise UsageError(explain("nothing is painted over", "what is painted over is drawn anew", "use the brush"))
     return to_rgb(background), Image.fromarray(hidden.astype(np.uint8) * 255)
+
+
+def edged(mask: Image.Image, grow: int, blur: float) -> Image.Image:
+    """A mask (mode L) that reaches `grow` pixels further to every side, its edge soft by a Gaussian of `blur` pixels.
+
+    Where the edge fades the old picture and the new one are blended by it; beyond it the mask stays 0.
+    """
+    grown = mask.filter(ImageFilter.MaxFilter(2 * int(grow) + 1)) if grow else mask
+    return grown.filter(ImageFilter.GaussianBlur(blur)) if blur else grown
 
 
 def painting_of(canvas: Canvas | None) -> Image.Image:

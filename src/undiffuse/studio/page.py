@@ -32,8 +32,8 @@ def build_page(counter: Counter, folder: Path | None = None) -> gr.Blocks:
                 fields.append(from_picture.tab(counter))
             with gr.Tab("Inpaint"):
                 fields.append(inpaint.tab(counter))
-            with gr.Tab("Paint"):
-                fields.append(paint.tab(counter))
+            with gr.Tab("Paint") as paint_tab:
+                fields.append(paint.tab(counter, paint_tab))
             with gr.Tab("Enlarge"):
                 fields.append(enlarge.tab(counter))
             with gr.Tab("X/Y grid"):
