@@ -59,7 +59,7 @@ def studio(tiny_folder: Path, tiny_spec: ModelSpec, tmp_path_factory: pytest.Tem
     (root / "mine").mkdir()
     save_model(reads_maps(tiny_spec), root / "models" / "maps")
     make_lora(root / "loras" / "style.safetensors")
-    desk = make_desk(root / "out", tiny_folder, root / "models", root / "loras", body=20_000_000, pixels=2_000_000)
+    desk = make_desk(root / "out", tiny_folder, root / "models", root / "loras", count=16, body=20_000_000, pixels=2_000_000)
     with serving(desk, more=lambda app: mount(app, DeskCounter(desk), root / "out" / "pictures", root / "mine")) as one:
         yield one
 
@@ -102,6 +102,13 @@ def fill(panel: Any, prompt: str, steps: int = 3) -> None:
     panel.get_by_label(SEED).blur()
 
 
+def make_large(panel: Any) -> None:
+    panel.get_by_text("More", exact=True).click()
+    for side in ("Width", "Height"):
+        panel.get_by_label(f"{side} (0: the model's)").fill("64")
+        panel.get_by_label(f"{side} (0: the model's)").blur()
+
+
 def told(panel: Any, words: str) -> str:
     """What the finished picture tells, once that has these words in it."""
     box = panel.get_by_label("What the picture tells")
@@ -135,10 +142,7 @@ def test_stop_ends_the_job(page: Any, studio: Served) -> None:
     panel = open_tab(page, "Draw")
     fill(panel, "a fox that takes long", steps=150)
     panel.get_by_role("spinbutton", name="number input for Pictures").fill("4")
-    panel.get_by_text("More", exact=True).click()
-    for side in ("Width", "Height"):
-        panel.get_by_label(f"{side} (0: the model's)").fill("64")
-        panel.get_by_label(f"{side} (0: the model's)").blur()
+    make_large(panel)
     panel.get_by_role("button", name="Draw", exact=True).click()
     page.wait_for_function("[...document.querySelectorAll('.bar-words')].some(bar => /%/.test(bar.textContent))")
     page.keyboard.press("Escape")
@@ -147,6 +151,29 @@ def test_stop_ends_the_job(page: Any, studio: Served) -> None:
         if not studio.desk.live:
             break
         page.wait_for_timeout(20)
+    assert studio.desk.jobs.jobs(limit=1)[0].state == "cancelled"
+
+
+@pytest.mark.parametrize("by", ["the page", "somebody else"])
+def test_pictures_that_are_finished_stay_when_the_job_is_stopped(page: Any, studio: Served, by: str) -> None:
+    panel = open_tab(page, "Draw")
+    fill(panel, f"some foxes, stopped by {by}", steps=60)
+    panel.get_by_role("spinbutton", name="number input for Pictures").fill("16")
+    panel.get_by_role("spinbutton", name="number input for Pictures").blur()
+    make_large(panel)
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    panel.get_by_role("button", name=re.compile("^Thumbnail 2 of")).first.wait_for()  # the first one, and a preview
+    live = next(iter(studio.desk.live.values()))
+    if by == "the page":
+        panel.get_by_role("button", name="Stop", exact=True).click()
+    else:
+        studio.desk.cancel(live.job.id)
+
+    text = told(panel, f"some foxes, stopped by {by}")
+    assert "Steps: 60" in text
+    playwright.expect(panel.locator(".bar-words").first).to_contain_text("stopped")
+    panel.locator(".easel img").first.wait_for()
+    assert 0 < len(studio.desk.jobs.pictures(live.job.id)) < 16
     assert studio.desk.jobs.jobs(limit=1)[0].state == "cancelled"
 
 
@@ -353,6 +380,12 @@ def test_the_queue_shows_jobs_and_stops_them(page: Any, studio: Served) -> None:
     live = studio.desk.submit(Request("waiting in line", steps=400, count=4), None, "api")
     panel = open_tab(page, "Queue")
     playwright.expect(panel.locator(".jobs")).to_contain_text("waiting in line", timeout=PATIENCE)
+    other = studio.desk.submit(Request("the second one", steps=400, count=4), None, "api")
+    panel.get_by_label("Job to stop").click()
+    page.get_by_role("option", name=re.compile("the second one")).click()
+    panel.get_by_role("button", name="Stop it").click()
+    playwright.expect(panel.locator(".jobs")).not_to_contain_text("the second one", timeout=PATIENCE)
+    assert live.job.id in studio.desk.live and other.job.id not in studio.desk.live
     panel.get_by_role("button", name="Stop all").click()
 
     panel.get_by_text("Nothing waits.").wait_for()

@@ -15,13 +15,15 @@ from undiffuse.generation.lora_tags import tags_of
 from undiffuse.generation.output import Origin, attach
 from undiffuse.generation.request import Request
 from undiffuse.studio.axes import LORA, NOTHING, REPLACE, cells, changed, sheet, values_on
-from undiffuse.studio.counter import Facts
+from undiffuse.studio.counter import Facts, Waiting
 from undiffuse.studio.fitting import fitted, kept, seen
 from undiffuse.studio.masks import edged, mask_of, painting_of
 from undiffuse.studio.opening import opened
 from undiffuse.studio.searching import pictures_in, search, small, telling
 from undiffuse.studio.settings import NAMES, OWN, request_of, seed_of, values_of
 from undiffuse.studio.showing import bar, text_of
+from undiffuse.studio.tabs import queue
+from undiffuse.studio.tabs.grid import so_far
 from undiffuse.studio.wearing import named, wearable, worn
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -296,6 +298,25 @@ def test_what_an_axis_cannot_have_is_refused(axis: str, value: str, told: str) -
         values_on(axis, " , ")
     with pytest.raises(UsageError, match="9 x 9 pictures"):
         cells(FOX, ("seed", ["1"] * 9), ("steps", ["1"] * 9))
+
+
+def test_jobs_are_chosen_by_what_users_know_of_them() -> None:
+    job = Waiting("a1", "running", "5%", "tiny", "a fox", "studio")
+
+    assert queue.named(job) == ("a fox · tiny · studio · a1", "a1")
+    assert queue.named(job._replace(prompt="fox " * 50))[0].startswith("fox fox") and len(queue.named(job)[0]) < 80
+    assert queue.still(["a1", "b2"], "b2") == "b2"
+    assert queue.still(["a1", "b2"], "gone") == "a1" and queue.still([], "gone") is None
+
+
+def test_a_grid_that_is_stopped_keeps_what_is_drawn() -> None:
+    red = Image.new("RGB", (40, 30), "red")
+    whole = so_far({1: red}, ("steps", ["5", "9"]), (NOTHING, [""]))
+
+    marked = (np.asarray(whole) == (255, 0, 0)).all(-1)
+    assert marked.sum() == 40 * 30 and not marked[:, : whole.width // 2].any()
+    with pytest.raises(UsageError, match="no pictures"):
+        so_far({}, ("steps", ["5", "9"]), (NOTHING, [""]))
 
 
 def test_the_bar_tells_readers_of_screens_how_far_it_is() -> None:

@@ -84,17 +84,27 @@ def cells(request: Request, across: tuple[str, Sequence[str]], down: tuple[str, 
     return [changed(changed(one, y, row, rows[0]), x, column, columns[0]) for row in rows for column in columns]
 
 
-def sheet(images: Sequence[Image.Image], across: tuple[str, Sequence[str]], down: tuple[str, Sequence[str]]) -> Image.Image:
-    """The pictures of a grid with the values of both axes beside them."""
+def sheet(
+    images: Sequence[Image.Image | None], across: tuple[str, Sequence[str]], down: tuple[str, Sequence[str]]
+) -> Image.Image:
+    """The pictures of a grid with the values of both axes beside them; a cell without one stays empty.
+
+    Raises:
+        UsageError: when there is no picture at all.
+    """
+    drawn = [image for image in images if image is not None]
+    if not drawn:
+        raise UsageError(explain("a sheet of no pictures", "at least one is needed"))
     (x, columns), (y, rows) = across, down
     font = ImageFont.load_default(SMALL_PRINT)
-    width, height = max(image.width for image in images), max(image.height for image in images)
+    width, height = max(image.width for image in drawn), max(image.height for image in drawn)
     left = 0 if y == NOTHING else GAP + max(int(font.getlength(f"{y} {row}")) for row in rows)
     top = 0 if x == NOTHING else SMALL_PRINT + 2 * GAP
     whole = Image.new("RGB", (left + len(columns) * (width + GAP) + GAP, top + len(rows) * (height + GAP) + GAP), PAPER)
     pen = ImageDraw.Draw(whole)
     for k, image in enumerate(images):
-        whole.paste(image, (left + GAP + k % len(columns) * (width + GAP), top + GAP + k // len(columns) * (height + GAP)))
+        if image is not None:
+            whole.paste(image, (left + GAP + k % len(columns) * (width + GAP), top + GAP + k // len(columns) * (height + GAP)))
     for k, column in enumerate(columns if x != NOTHING else ()):
         pen.text((left + GAP + k * (width + GAP) + width // 2, GAP), _fit(f"{x} {column}", width, font), INK, font, anchor="ma")
     for k, row in enumerate(rows if y != NOTHING else ()):
