@@ -21,7 +21,8 @@ from undiffuse.checkpoints.api import save_model
 from undiffuse.cli.studio_counter import DeskCounter
 from undiffuse.conditioners.maps import MapSpec
 from undiffuse.core.random import normal
-from undiffuse.generation.output import read_request
+from undiffuse.generation.output import Origin, attach, read_request
+from undiffuse.generation.request import Request
 from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
@@ -109,6 +110,15 @@ def make_large(panel: Any) -> None:
         panel.get_by_label(f"{side} (0: the model's)").blur()
 
 
+def until_idle(page: Any, studio: Served) -> None:
+    """Wait for the end of every job; events of the page go on meanwhile."""
+    for _ in range(1000):
+        if not studio.desk.live:
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError("a job goes on")
+
+
 def told(panel: Any, words: str) -> str:
     """What the finished picture tells, once that has these words in it."""
     box = panel.get_by_label("What the picture tells")
@@ -147,10 +157,7 @@ def test_stop_ends_the_job(page: Any, studio: Served) -> None:
     page.wait_for_function("[...document.querySelectorAll('.bar-words')].some(bar => /%/.test(bar.textContent))")
     page.keyboard.press("Escape")
 
-    for _ in range(1000):
-        if not studio.desk.live:
-            break
-        page.wait_for_timeout(20)
+    until_idle(page, studio)
     assert studio.desk.jobs.jobs(limit=1)[0].state == "cancelled"
 
 
@@ -173,6 +180,7 @@ def test_pictures_that_are_finished_stay_when_the_job_is_stopped(page: Any, stud
     assert "Steps: 60" in text
     playwright.expect(panel.locator(".bar-words").first).to_contain_text("stopped")
     panel.locator(".easel img").first.wait_for()
+    until_idle(page, studio)
     assert 0 < len(studio.desk.jobs.pictures(live.job.id)) < 16
     assert studio.desk.jobs.jobs(limit=1)[0].state == "cancelled"
 
@@ -251,6 +259,22 @@ def test_a_transparent_picture_is_laid_on_white(page: Any, studio: Served, tmp_p
     told(panel, "half a boat")
     given = studio.desk.jobs.jobs(limit=1)[0].request.image
     assert given is not None and given.getpixel((28, 16)) == (255, 255, 255) and given.getpixel((4, 16)) == (255, 0, 0)
+
+
+def test_a_picture_that_tells_its_settings_fills_the_fields(page: Any, studio: Served, tmp_path: Path) -> None:
+    asked = Request("a wolf", negative="red", steps=4, guidance=6, seed=5, label="boat", width=16, height=16)
+    image = attach(Image.new("RGB", (16, 16), "red"), asked, Origin("tiny", "0123456789", "cpu", "fp32"))
+    image.save(tmp_path / "told.png")
+    panel = open_tab(page, "From a picture")
+    upload(panel, tmp_path / "told.png")
+
+    playwright.expect(panel.get_by_label("Prompt", exact=True)).to_have_value("a wolf", timeout=PATIENCE)
+    playwright.expect(panel.get_by_label("Negative prompt")).to_have_value("red")
+    playwright.expect(panel.get_by_label(SEED)).to_have_value("5")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    told(panel, "Denoising strength: 0.6")
+    drawn = studio.desk.jobs.jobs(limit=1)[0].request
+    assert drawn.replace(image=None, strength=asked.strength) == asked.replace(solver=drawn.solver, fill=drawn.fill)
 
 
 def test_inpaint_keeps_what_is_not_painted_over(page: Any, studio: Served, photo: Path) -> None:
@@ -375,8 +399,6 @@ def test_the_gallery_finds_a_picture_and_draws_it_again(page: Any, studio: Serve
 
 
 def test_the_queue_shows_jobs_and_stops_them(page: Any, studio: Served) -> None:
-    from undiffuse.generation.request import Request
-
     live = studio.desk.submit(Request("waiting in line", steps=400, count=4), None, "api")
     panel = open_tab(page, "Queue")
     playwright.expect(panel.locator(".jobs")).to_contain_text("waiting in line", timeout=PATIENCE)

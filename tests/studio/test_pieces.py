@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
@@ -20,7 +21,7 @@ from undiffuse.studio.fitting import fitted, kept, seen
 from undiffuse.studio.masks import edged, mask_of, painting_of
 from undiffuse.studio.opening import opened
 from undiffuse.studio.searching import pictures_in, search, small, telling
-from undiffuse.studio.settings import NAMES, OWN, request_of, seed_of, values_of
+from undiffuse.studio.settings import NAMES, OWN, request_of, seed_of, values_if_told, values_of
 from undiffuse.studio.showing import bar, text_of
 from undiffuse.studio.tabs import queue
 from undiffuse.studio.tabs.grid import so_far
@@ -136,6 +137,21 @@ def test_a_picture_that_tells_nothing_fills_nothing_in(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         values_of(tmp_path / "x.png")
     assert text_of(tmp_path / "x.png") == "" == text_of(tmp_path / "none.png")
+
+
+def test_a_picture_that_is_dropped_fills_in_what_it_tells(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.jpg")
+    foreign = PngImagePlugin.PngInfo()
+    foreign.add_text(
+        "parameters", "a wolf\nNegative prompt: red\nSteps: 9, Sampler: Euler a, CFG scale: 6, Seed: 5, Size: 64x48"
+    )
+    Image.new("RGB", (8, 8)).save(tmp_path / "theirs.png", pnginfo=foreign)
+
+    told = dict(zip(NAMES, values_if_told(tmp_path / "theirs.png"), strict=True))
+    names = ("prompt", "negative", "steps", "guidance", "solver", "seed", "width", "height")
+    assert [told[name] for name in names] == ["a wolf", "red", 9, 6, "Euler a", 5, 64, 48]
+    for silent in (tmp_path / "photo.jpg", None):
+        assert values_if_told(silent) == [gr.skip()] * len(NAMES)
 
 
 def test_what_is_painted_over_is_the_mask() -> None:

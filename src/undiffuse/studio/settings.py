@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from undiffuse.core.errors import SpecError, UsageError, explain
+from undiffuse.core.errors import DataError, SpecError, UsageError, explain
 from undiffuse.diffusion.solvers.table import ENTRIES, find_solver
 from undiffuse.generation.metadata import SCHEDULE_TYPES, parse_parameters
 from undiffuse.generation.output import read_words
@@ -138,6 +139,17 @@ def _further(text: str | None) -> dict[str, Any]:
         given = f"further fields {text!r}"
         raise SpecError(explain(given, "a JSON object is needed", 'for instance {"eta": 0.5, "seeds": "webui-cpu"}'))
     return found
+
+
+def values_if_told(path: str | Path | None) -> list[Any]:
+    """What `values_of` says, and the fields as they are where a picture tells nothing, as most photos do."""
+    try:
+        return values_of(path) if path is not None else [gr.skip()] * len(NAMES)
+    except DataError:
+        return [gr.skip()] * len(NAMES)
+    except SpecError as error:
+        gr.Warning(html.escape(str(error)), title="Its settings cannot be taken")
+        return [gr.skip()] * len(NAMES)
 
 
 def values_of(path: str | Path) -> list[Any]:

@@ -66,7 +66,8 @@ def connect(counter: Counter, on: Easel, inputs: list[Any], asked: Asked, then: 
                 yield step
 
     drawn = on.draw.click(act, inputs, on.outputs, concurrency_limit=None, show_progress="hidden")
-    on.cancel.click(stopped, [on.finished], on.outputs[:3], cancels=[drawn], show_progress="hidden")
+    ended = on.cancel.click(None, None, None, cancels=[drawn])  # first, or its last step would come after what follows
+    ended.then(stopped, [on.finished], on.outputs[:3], show_progress="hidden")
     on.gallery.select(tells, [on.gallery], [on.told], show_progress="hidden")
     if then is not None:
         then(drawn)

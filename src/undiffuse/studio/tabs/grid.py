@@ -74,7 +74,8 @@ def tab(counter: Counter) -> Settings:
     event = draw.click(
         act, [across, columns, down, rows, start, *fields.inputs], [shown, progress, seed, hung], show_progress="hidden"
     )
-    cancel.click(stop, [hung], [shown, progress], cancels=[event], show_progress="hidden")
+    ended = cancel.click(None, None, None, cancels=[event])
+    ended.then(stop, [hung], [shown, progress], show_progress="hidden")
     for axis in (across, down):
         axis.change(lambda x, y: gr.Image(visible=STRENGTH in (x, y)), [across, down], [start], show_progress="hidden")
     same_seed(fields, seed)
