@@ -223,6 +223,11 @@ def test_a_lora_is_worn_by_its_tag(page: Any, studio: Served) -> None:
     assert studio.desk.jobs.jobs(limit=1)[0].request.prompt == "a fox <lora:style:0.8>"
 
 
+def test_the_seed_is_empty_at_first(page: Any) -> None:
+    for name in ("Draw", "Inpaint", "X/Y grid", "Explain"):
+        playwright.expect(open_tab(page, name).get_by_label(SEED)).to_have_value("")
+
+
 def test_any_seed_and_the_same_seed(page: Any, studio: Served) -> None:
     panel = open_tab(page, "Draw")
     fill(panel, "a fox")
@@ -424,9 +429,14 @@ def test_explain(page: Any) -> None:
     assert frame.get_by_text("Noise").count()
 
 
-def test_nothing_is_wider_than_a_phone(browser: Any, studio: Served) -> None:
+def test_on_a_phone_nothing_is_wider_and_buttons_are_above_results(browser: Any, studio: Served) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.goto(f"{studio.url}/studio/")
     page.get_by_label("Prompt", exact=True).first.wait_for(timeout=PATIENCE)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    draw, stop, easel = (
+        page.locator(f"{name}:visible").first.bounding_box() for name in (".act-draw", ".act-cancel", ".easel")
+    )
+    assert draw["y"] == stop["y"] and draw["x"] + draw["width"] <= stop["x"]  # side by side
+    assert draw["y"] + draw["height"] <= easel["y"]
     page.close()

@@ -71,12 +71,14 @@ def fit_after(counter: Counter, fields: Settings, filled: Any) -> None:
 
 
 def fit_all(counter: Counter, page: gr.Blocks, tabs: list[Settings]) -> None:
-    """Have the fields of all tabs fit the first model when the page is opened."""
+    """Have the fields of all tabs fit the first model when the page is opened; seeds are empty then."""
 
     async def opened() -> list[Any]:
         facts = await facts_of(counter, None)
         return [field for _ in tabs for field in fitted(facts, USUAL)]
 
+    seeds = [one.fields["seed"] for one in tabs]
+    page.load(None, None, seeds, js=f"() => Array({len(seeds)}).fill(null)")
     outputs = [one.fields[name] for one in tabs for name in FITTED]
     page.load(opened, None, outputs, **QUIET)
 

@@ -55,11 +55,11 @@ def settings(counter: Counter, second_pass: bool = True, several: bool = True) -
         told["steps"] = gr.Slider(1, 150, usual.steps, step=1, label="Steps")
         told["guidance"] = gr.Slider(0, 20, usual.guidance, step=0.5, label="Guidance")
     with gr.Row():
-        told["seed"] = gr.Number(None, label="Seed (empty: any)", precision=0, placeholder="any", min_width=120)
-        with gr.Column(min_width=160):
+        told["seed"] = gr.Number(-1, label="Seed (empty: any)", precision=0, placeholder="any", scale=2, min_width=120)
+        with gr.Column(scale=1, min_width=120):
             any_seed = gr.Button("Any seed", size="sm")
             same_seed = gr.Button("Same seed", size="sm")
-        told["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures", visible=several)
+    told["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures", visible=several)
     any_seed.click(lambda: None, None, [told["seed"]], show_progress="hidden")
     with gr.Accordion("More", open=False):
         with gr.Row():

@@ -42,8 +42,8 @@ class Easel:
 def buttons(words: str = "Draw") -> tuple[gr.Button, gr.Button]:
     """The button that draws, and the one that stops it; Ctrl+Enter and Escape press those of the tab that is seen."""
     with gr.Row():
-        draw = gr.Button(words, variant="primary", elem_classes="act-draw", scale=3)
-        cancel = gr.Button("Stop", elem_classes="act-cancel", scale=1)
+        draw = gr.Button(words, variant="primary", elem_classes="act-draw", scale=3, min_width=120)
+        cancel = gr.Button("Stop", elem_classes="act-cancel", scale=1, min_width=80)
     return draw, cancel
 
 

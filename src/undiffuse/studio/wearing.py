@@ -21,10 +21,10 @@ def wardrobe(names: list[str], prompt: gr.Textbox) -> None:
     """Put on the page, under a prompt, a LoRA to choose, its weight, and the button that writes its tag, if there are any."""
     if not names:
         return
-    with gr.Row(elem_classes="wardrobe", equal_height=True):
-        lora = gr.Dropdown(names, value=names[0], label="LoRA", scale=3, min_width=120)
-        weight = gr.Slider(-1, 2, 0.8, step=0.05, label="Weight (0: off)", scale=3, min_width=120)
-        wear = gr.Button("Wear it", size="sm", scale=1, min_width=80)
+    with gr.Row():
+        lora = gr.Dropdown(names, value=names[0], label="LoRA", min_width=120)
+        weight = gr.Slider(-1, 2, 0.8, step=0.05, label="Weight", min_width=120)
+    wear = gr.Button("Wear it", size="sm")
     wear.click(worn, [prompt, lora, weight], [prompt], show_progress="hidden")
 
 

@@ -30,11 +30,11 @@ def tab(counter: Counter) -> Settings:
             instead = gr.Textbox(label="Another prompt for the same noise (empty: one is chosen)")
             fields = settings(counter, second_pass=False, several=False)
             draw = gr.Button("Explain", variant="primary", elem_classes="act-draw")
-            file = gr.File(label="The page, to keep", interactive=False, height=90)
         with gr.Column(scale=8):
             shown = gr.HTML(
                 "<p>One picture, from noise to the end: what every step did, what each word did, where it looked.</p>"
             )
+            file = gr.File(label="The page, to keep", interactive=False, height=90)
 
     seed = gr.State(None)
 

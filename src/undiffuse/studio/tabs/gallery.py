@@ -22,7 +22,8 @@ def tab(counter: Counter, folder: Path | None, opened: gr.Tab, fields: Settings,
     """Put it on the page; "draw again" fills in `fields` and goes to their tab."""
     with gr.Row():
         words = gr.Textbox(label="Search in what pictures tell", placeholder="fox euler", scale=5)
-        look = gr.Button("Look again", scale=1)
+        look = gr.Button("Look again", scale=1, min_width=120)
+        again = gr.Button("Draw it again", variant="primary", scale=1, min_width=120)
     gallery = gr.Gallery(
         label="Pictures",
         columns=6,
@@ -35,7 +36,6 @@ def tab(counter: Counter, folder: Path | None, opened: gr.Tab, fields: Settings,
     count = gr.Markdown("")
     told = gr.Textbox(label="What the picture tells", lines=4, interactive=False)
     chosen, listed = gr.State(None), gr.State([])
-    again = gr.Button("Draw it again", variant="primary")
 
     def found(words: str) -> tuple[list[Any], str, str, None, list[Path]]:
         paths = counter.pictures(2000) + (pictures_in(folder) if folder is not None else [])

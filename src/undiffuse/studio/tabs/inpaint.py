@@ -25,7 +25,7 @@ def tab(counter: Counter) -> Settings:
             )  # fmt: skip
             with gr.Row():
                 strength = gr.Slider(0.05, 1, 1, step=0.05, label="Strength")
-                grow = gr.Slider(0, 64, 0, step=1, label="Grow the mask (pixels)")
+                grow = gr.Slider(0, 64, 0, step=1, label="Grow (pixels)")
                 blur = gr.Slider(0, 64, 0, step=1, label="Soft edge (pixels)")
             fields = settings(counter, second_pass=False)
             press = buttons()

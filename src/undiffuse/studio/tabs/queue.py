@@ -10,7 +10,7 @@ from undiffuse.studio.counter import Counter, Waiting
 
 EVERY = 1.0  # seconds
 HEADERS = ["Job", "State", "Done", "Model", "Prompt", "Asked by"]
-WIDTHS = ["14%", "10%", "8%", "16%", "38%", "14%"]
+WIDTHS = [170, 90, 70, 130, 380, 100]  # pixels: on a phone the table scrolls
 NOTHING = "Nothing waits."
 FEW = 48  # letters of a prompt
 
@@ -22,8 +22,8 @@ def tab(counter: Counter, opened: gr.Tab) -> None:
     rows = gr.Dataframe(headers=HEADERS, label="Jobs", elem_classes="jobs", **shown)
     with gr.Row(equal_height=True):
         field = gr.Dropdown([], value=None, label="Job to stop", scale=4)
-        stop = gr.Button("Stop it", scale=1)
-        stop_all = gr.Button("Stop all", scale=1)
+        stop = gr.Button("Stop it", scale=1, min_width=120)
+        stop_all = gr.Button("Stop all", scale=1, min_width=120)
     listed, chosen = gr.State([]), gr.State(None)
     timer = gr.Timer(EVERY)
 
