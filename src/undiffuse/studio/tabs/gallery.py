@@ -21,7 +21,7 @@ SHOWN = 120
 def tab(counter: Counter, folder: Path | None, opened: gr.Tab, fields: Settings, go: Callable[[], Any], tabs: gr.Tabs) -> None:
     """Put it on the page; "draw again" fills in `fields` and goes to their tab."""
     with gr.Row():
-        words = gr.Textbox(label="Search in what pictures tell", placeholder="fox euler", scale=5)
+        words = gr.Textbox(label="Search in what pictures tell", placeholder="fox euler", scale=5, min_width=320)
         look = gr.Button("Look again", scale=1, min_width=120)
         again = gr.Button("Draw it again", variant="primary", scale=1, min_width=120)
     gallery = gr.Gallery(
@@ -32,6 +32,7 @@ def tab(counter: Counter, folder: Path | None, opened: gr.Tab, fields: Settings,
         allow_preview=False,
         interactive=False,
         elem_classes="library",
+        buttons=["fullscreen"],
     )
     count = gr.Markdown("")
     told = gr.Textbox(label="What the picture tells", lines=4, interactive=False)

@@ -21,7 +21,7 @@ def tab(counter: Counter, opened: gr.Tab) -> None:
     shown: dict[str, Any] = {"interactive": False, "wrap": True, "column_widths": WIDTHS, "buttons": []}
     rows = gr.Dataframe(headers=HEADERS, label="Jobs", elem_classes="jobs", **shown)
     with gr.Row(equal_height=True):
-        field = gr.Dropdown([], value=None, label="Job to stop", scale=4)
+        field = gr.Dropdown([], value=None, label="Job to stop", scale=4, min_width=320)
         stop = gr.Button("Stop it", scale=1, min_width=120)
         stop_all = gr.Button("Stop all", scale=1, min_width=120)
     listed, chosen = gr.State([]), gr.State(None)
