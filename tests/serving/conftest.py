@@ -15,6 +15,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from undiffuse.checkpoints.lora_folder import LoraFolder
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
@@ -99,13 +100,14 @@ def serving(desk: Desk, door: Door | None = None, more: Callable[[FastAPI], Fast
         assert not thread.is_alive()
 
 
-def make_desk(folder: Path, model: Path, models: Path | None = None, **limits: Any) -> Desk:
-    """A desk over the tiny model, and those in a folder."""
+def make_desk(folder: Path, model: Path, models: Path | None = None, loras: Path | None = None, **limits: Any) -> Desk:
+    """A desk over the tiny model, and those in a folder; with LoRAs of another folder."""
 
     def opened(loaded: LatentDiffusion) -> Generator:
-        return Generator(loaded, device="cpu", precision="fp32", batch=1, tell=None)
+        return Generator(loaded, device="cpu", precision="fp32", batch=1, lora_dir=loras, tell=None)
 
-    return Desk(Jobs(folder), Models(str(model), models, opened=opened), Limits(**{**SMALL, **limits}), batch=4)
+    shelf = Models(str(model), models, opened=opened)
+    return Desk(Jobs(folder), shelf, Limits(**{**SMALL, **limits}), batch=4, loras=None if loras is None else LoraFolder(loras))
 
 
 SMALL = {"side": 64, "steps": 400, "count": 4, "queue": 8, "pixels": 250_000, "body": 2_000_000}

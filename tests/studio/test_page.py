@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 from tests.serving.conftest import Served, make_desk, serving
 
 from undiffuse.checkpoints.api import save_model
 from undiffuse.cli.studio_counter import DeskCounter
 from undiffuse.conditioners.maps import MapSpec
-from undiffuse.generation.output import read_request
+from undiffuse.core.random import normal
+from undiffuse.generation.output import Origin, attach, read_request
+from undiffuse.generation.request import Request
 from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
@@ -31,6 +34,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning"),
 ]
+SEED = "Seed (empty: any)"
 PATIENCE = 20_000  # milliseconds
 QUIET = re.compile(r"favicon|manifest\.json|404 \(Not Found\)|reset_layers")  # the last is gradio's canvas, used at once
 
@@ -42,12 +46,21 @@ def reads_maps(spec: ModelSpec) -> LatentDiffusion:
     return build_model(spec.model_copy(update={"name": "maps", "conditioners": (maps,), "denoiser": net})).eval()
 
 
+def make_lora(path: Path) -> None:
+    """A LoRA for one layer of the tiny model."""
+    path.parent.mkdir()
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q"
+    down, up = normal((2, 64), "studio", "down"), normal((64, 2), "studio", "up")
+    save_file({f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up}, path)
+
+
 @pytest.fixture(scope="module")
 def studio(tiny_folder: Path, tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     root = tmp_path_factory.mktemp("studio")
     (root / "mine").mkdir()
     save_model(reads_maps(tiny_spec), root / "models" / "maps")
-    desk = make_desk(root / "out", tiny_folder, root / "models", body=20_000_000, pixels=2_000_000)
+    make_lora(root / "loras" / "style.safetensors")
+    desk = make_desk(root / "out", tiny_folder, root / "models", root / "loras", count=16, body=20_000_000, pixels=2_000_000)
     with serving(desk, more=lambda app: mount(app, DeskCounter(desk), root / "out" / "pictures", root / "mine")) as one:
         yield one
 
@@ -86,8 +99,24 @@ def open_tab(page: Any, name: str) -> Any:
 def fill(panel: Any, prompt: str, steps: int = 3) -> None:
     panel.get_by_label("Prompt", exact=True).fill(prompt)
     panel.get_by_role("spinbutton", name="number input for Steps").fill(str(steps))
-    panel.get_by_label("Seed (-1: any)").fill("7")
-    panel.get_by_label("Seed (-1: any)").blur()
+    panel.get_by_label(SEED).fill("7")
+    panel.get_by_label(SEED).blur()
+
+
+def make_large(panel: Any) -> None:
+    panel.get_by_text("More", exact=True).click()
+    for side in ("Width", "Height"):
+        panel.get_by_label(f"{side} (0: the model's)").fill("64")
+        panel.get_by_label(f"{side} (0: the model's)").blur()
+
+
+def until_idle(page: Any, studio: Served) -> None:
+    """Wait for the end of every job; events of the page go on meanwhile."""
+    for _ in range(1000):
+        if not studio.desk.live:
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError("a job goes on")
 
 
 def told(panel: Any, words: str) -> str:
@@ -123,18 +152,36 @@ def test_stop_ends_the_job(page: Any, studio: Served) -> None:
     panel = open_tab(page, "Draw")
     fill(panel, "a fox that takes long", steps=150)
     panel.get_by_role("spinbutton", name="number input for Pictures").fill("4")
-    panel.get_by_text("More", exact=True).click()
-    for side in ("Width", "Height"):
-        panel.get_by_label(f"{side} (0: the model's)").fill("64")
-        panel.get_by_label(f"{side} (0: the model's)").blur()
+    make_large(panel)
     panel.get_by_role("button", name="Draw", exact=True).click()
     page.wait_for_function("[...document.querySelectorAll('.bar-words')].some(bar => /%/.test(bar.textContent))")
     page.keyboard.press("Escape")
 
-    for _ in range(1000):
-        if not studio.desk.live:
-            break
-        page.wait_for_timeout(20)
+    until_idle(page, studio)
+    assert studio.desk.jobs.jobs(limit=1)[0].state == "cancelled"
+
+
+@pytest.mark.parametrize("by", ["the page", "somebody else"])
+def test_pictures_that_are_finished_stay_when_the_job_is_stopped(page: Any, studio: Served, by: str) -> None:
+    panel = open_tab(page, "Draw")
+    fill(panel, f"some foxes, stopped by {by}", steps=60)
+    panel.get_by_role("spinbutton", name="number input for Pictures").fill("16")
+    panel.get_by_role("spinbutton", name="number input for Pictures").blur()
+    make_large(panel)
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    panel.get_by_role("button", name=re.compile("^Thumbnail 2 of")).first.wait_for()  # the first one, and a preview
+    live = next(iter(studio.desk.live.values()))
+    if by == "the page":
+        panel.get_by_role("button", name="Stop", exact=True).click()
+    else:
+        studio.desk.cancel(live.job.id)
+
+    text = told(panel, f"some foxes, stopped by {by}")
+    assert "Steps: 60" in text
+    playwright.expect(panel.locator(".bar-words").first).to_contain_text("stopped")
+    panel.locator(".easel img").first.wait_for()
+    until_idle(page, studio)
+    assert 0 < len(studio.desk.jobs.pictures(live.job.id)) < 16
     assert studio.desk.jobs.jobs(limit=1)[0].state == "cancelled"
 
 
@@ -149,6 +196,51 @@ def test_what_cannot_be_drawn_is_said_in_a_sentence(page: Any) -> None:
     assert page.get_by_text("Traceback").count() == 0
 
 
+def test_fields_fit_the_model_that_is_chosen(page: Any, studio: Served) -> None:
+    panel = open_tab(page, "Draw")
+    panel.get_by_text("More", exact=True).click()
+    panel.get_by_label("Class", exact=True).click()
+    page.get_by_role("option", name="boat").click()
+    assert panel.get_by_label("Clip skip").count() == 0
+    fill(panel, "")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    told(panel, "Label: boat")
+    assert studio.desk.jobs.jobs(limit=1)[0].request.label == "boat"
+
+    panel.get_by_label("Model", exact=True).click()
+    page.get_by_role("option", name="maps").click()
+    playwright.expect(panel.get_by_label("Class", exact=True)).to_be_hidden(timeout=PATIENCE)
+
+
+def test_a_lora_is_worn_by_its_tag(page: Any, studio: Served) -> None:
+    panel = open_tab(page, "Draw")
+    fill(panel, "a fox")
+    panel.get_by_role("button", name="Wear it").click()
+    playwright.expect(panel.get_by_label("Prompt", exact=True)).to_have_value("a fox <lora:style:0.8>")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+
+    told(panel, "a fox <lora:style:0.8>")
+    assert studio.desk.jobs.jobs(limit=1)[0].request.prompt == "a fox <lora:style:0.8>"
+
+
+def test_the_seed_is_empty_at_first(page: Any) -> None:
+    for name in ("Draw", "Inpaint", "X/Y grid", "Explain"):
+        playwright.expect(open_tab(page, name).get_by_label(SEED)).to_have_value("")
+
+
+def test_any_seed_and_the_same_seed(page: Any, studio: Served) -> None:
+    panel = open_tab(page, "Draw")
+    fill(panel, "a fox")
+    panel.get_by_role("button", name="Any seed").click()
+    playwright.expect(panel.get_by_label(SEED)).to_have_value("")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    told(panel, "a fox")
+    panel.get_by_role("button", name="Same seed").click()
+
+    drawn = studio.desk.jobs.jobs(limit=1)[0].request.seed
+    playwright.expect(panel.get_by_label(SEED)).to_have_value(str(drawn))
+
+
 def test_from_a_picture(page: Any, photo: Path) -> None:
     panel = open_tab(page, "From a picture")
     upload(panel, photo)
@@ -157,6 +249,37 @@ def test_from_a_picture(page: Any, photo: Path) -> None:
     panel.get_by_role("button", name="Draw", exact=True).click()
 
     assert "Denoising strength: 0.6" in told(panel, "a boat")
+
+
+def test_a_transparent_picture_is_laid_on_white(page: Any, studio: Served, tmp_path: Path) -> None:
+    image = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 16, 32))
+    image.save(tmp_path / "photo.png")
+    panel = open_tab(page, "From a picture")
+    upload(panel, tmp_path / "photo.png")
+    panel.locator("img").first.wait_for()
+    fill(panel, "half a boat")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+
+    told(panel, "half a boat")
+    given = studio.desk.jobs.jobs(limit=1)[0].request.image
+    assert given is not None and given.getpixel((28, 16)) == (255, 255, 255) and given.getpixel((4, 16)) == (255, 0, 0)
+
+
+def test_a_picture_that_tells_its_settings_fills_the_fields(page: Any, studio: Served, tmp_path: Path) -> None:
+    asked = Request("a wolf", negative="red", steps=4, guidance=6, seed=5, label="boat", width=16, height=16)
+    image = attach(Image.new("RGB", (16, 16), "red"), asked, Origin("tiny", "0123456789", "cpu", "fp32"))
+    image.save(tmp_path / "told.png")
+    panel = open_tab(page, "From a picture")
+    upload(panel, tmp_path / "told.png")
+
+    playwright.expect(panel.get_by_label("Prompt", exact=True)).to_have_value("a wolf", timeout=PATIENCE)
+    playwright.expect(panel.get_by_label("Negative prompt")).to_have_value("red")
+    playwright.expect(panel.get_by_label(SEED)).to_have_value("5")
+    panel.get_by_role("button", name="Draw", exact=True).click()
+    told(panel, "Denoising strength: 0.6")
+    drawn = studio.desk.jobs.jobs(limit=1)[0].request
+    assert drawn.replace(image=None, strength=asked.strength) == asked.replace(solver=drawn.solver, fill=drawn.fill)
 
 
 def test_inpaint_keeps_what_is_not_painted_over(page: Any, studio: Served, photo: Path) -> None:
@@ -178,9 +301,13 @@ def test_inpaint_keeps_what_is_not_painted_over(page: Any, studio: Served, photo
     page.mouse.up()
     page.wait_for_timeout(500)
     fill(panel, "a hat")
+    panel.get_by_role("spinbutton", name="number input for Soft edge").fill("5")
+    panel.get_by_role("spinbutton", name="number input for Soft edge").blur()
     panel.get_by_role("button", name="Draw", exact=True).click()
 
     told(panel, "a hat")
+    mask = studio.desk.jobs.jobs(limit=1)[0].request.mask
+    assert mask is not None and len(set(mask.getdata())) > 8  # soft
     with Image.open(photo) as before, Image.open(studio.desk.jobs.file(studio.desk.jobs.pictures(limit=1)[0])) as after:
         same = (np.asarray(before) == np.asarray(after)).all(-1)
     assert same[0].all() and same[-1].all() and same[:, 0].all() and not same.all()
@@ -190,7 +317,6 @@ def test_paint_in_the_colours_of_a_model(page: Any, studio: Served) -> None:
     panel = open_tab(page, "Paint")
     panel.get_by_label("Model", exact=True).click()
     page.get_by_role("option", name="maps").click()
-    panel.get_by_role("button", name="Show the colours of the model").click()
     panel.locator(".swatches").get_by_text("grass").wait_for()
     panel.get_by_role("button", name="Brush", exact=True).click()
     box = panel.locator("canvas").first.bounding_box()
@@ -209,7 +335,6 @@ def test_paint_in_the_colours_of_a_model(page: Any, studio: Served) -> None:
 
 def test_paint_says_what_it_needs(page: Any) -> None:
     panel = open_tab(page, "Paint")
-    panel.get_by_role("button", name="Show the colours of the model").click()
     panel.get_by_text("has not learned semantic maps").first.wait_for()
     fill(panel, "a hill")
     panel.get_by_role("button", name="Draw", exact=True).click()
@@ -239,6 +364,28 @@ def test_a_grid(page: Any) -> None:
     assert sheet.evaluate("image => image.decode().then(() => image.naturalWidth)") > 2 * 16
 
 
+def test_a_grid_of_strengths_asks_for_a_picture(page: Any, photo: Path, studio: Served) -> None:
+    panel = open_tab(page, "X/Y grid")
+    assert panel.locator("input[type=file]").count() == 0
+    panel.get_by_label("Across", exact=True).click()
+    page.get_by_role("option", name="strength").click()
+    panel.get_by_label("Down", exact=True).click()
+    page.get_by_role("option", name="nothing").last.click()
+    fill(panel, "a fox", steps=2)
+    panel.get_by_label("Values across").fill("0.5, 1")
+    panel.get_by_text("Picture to start from").wait_for()
+    panel.get_by_role("button", name="Draw the grid").click()
+    page.get_by_text("one to start from is needed").last.wait_for()
+
+    upload(panel, photo)
+    panel.locator("img").first.wait_for()
+    panel.get_by_role("button", name="Draw the grid").click()
+    panel.locator(".sheet img").wait_for()
+    requests = [job.request for job in studio.desk.jobs.jobs(limit=2)]
+    assert {one.strength for one in requests} == {0.5, 1.0} and all(one.image is not None for one in requests)
+    assert panel.get_by_role("button", name=re.compile("share", re.I)).count() == 0
+
+
 def test_the_gallery_finds_a_picture_and_draws_it_again(page: Any, studio: Served) -> None:
     panel = open_tab(page, "Draw")
     fill(panel, "a green boat")
@@ -253,15 +400,19 @@ def test_the_gallery_finds_a_picture_and_draws_it_again(page: Any, studio: Serve
     panel.get_by_role("button", name="Draw it again").click()
     draw = page.locator("[role=tabpanel]:visible")
     playwright.expect(draw.get_by_label("Prompt", exact=True)).to_have_value("a green boat", timeout=PATIENCE)
-    playwright.expect(draw.get_by_label("Seed (-1: any)")).to_have_value("7")
+    playwright.expect(draw.get_by_label(SEED)).to_have_value("7")
 
 
 def test_the_queue_shows_jobs_and_stops_them(page: Any, studio: Served) -> None:
-    from undiffuse.generation.request import Request
-
     live = studio.desk.submit(Request("waiting in line", steps=400, count=4), None, "api")
     panel = open_tab(page, "Queue")
     playwright.expect(panel.locator(".jobs")).to_contain_text("waiting in line", timeout=PATIENCE)
+    other = studio.desk.submit(Request("the second one", steps=400, count=4), None, "api")
+    panel.get_by_label("Job to stop").click()
+    page.get_by_role("option", name=re.compile("the second one")).click()
+    panel.get_by_role("button", name="Stop it").click()
+    playwright.expect(panel.locator(".jobs")).not_to_contain_text("the second one", timeout=PATIENCE)
+    assert live.job.id in studio.desk.live and other.job.id not in studio.desk.live
     panel.get_by_role("button", name="Stop all").click()
 
     panel.get_by_text("Nothing waits.").wait_for()
@@ -278,9 +429,14 @@ def test_explain(page: Any) -> None:
     assert frame.get_by_text("Noise").count()
 
 
-def test_nothing_is_wider_than_a_phone(browser: Any, studio: Served) -> None:
+def test_on_a_phone_nothing_is_wider_and_buttons_are_above_results(browser: Any, studio: Served) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.goto(f"{studio.url}/studio/")
     page.get_by_label("Prompt", exact=True).first.wait_for(timeout=PATIENCE)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    draw, stop, easel = (
+        page.locator(f"{name}:visible").first.bounding_box() for name in (".act-draw", ".act-cancel", ".easel")
+    )
+    assert draw["y"] == stop["y"] and draw["x"] + draw["width"] <= stop["x"]  # side by side
+    assert draw["y"] + draw["height"] <= easel["y"]
     page.close()

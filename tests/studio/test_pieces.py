@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
@@ -11,13 +12,20 @@ from PIL import Image, PngImagePlugin
 from undiffuse.core.errors import DataError, SpecError, UndiffuseError, UsageError
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.hires import Hires
+from undiffuse.generation.lora_tags import tags_of
 from undiffuse.generation.output import Origin, attach
 from undiffuse.generation.request import Request
-from undiffuse.studio.axes import NOTHING, REPLACE, cells, changed, sheet, values_on
-from undiffuse.studio.masks import mask_of, painting_of
+from undiffuse.studio.axes import LORA, NOTHING, REPLACE, cells, changed, sheet, values_on
+from undiffuse.studio.counter import Facts, Waiting
+from undiffuse.studio.fitting import fitted, kept, seen
+from undiffuse.studio.masks import edged, mask_of, painting_of
+from undiffuse.studio.opening import opened
 from undiffuse.studio.searching import pictures_in, search, small, telling
-from undiffuse.studio.settings import NAMES, OWN, request_of, values_of
+from undiffuse.studio.settings import NAMES, OWN, request_of, seed_of, values_if_told, values_of
 from undiffuse.studio.showing import bar, text_of
+from undiffuse.studio.tabs import queue
+from undiffuse.studio.tabs.grid import so_far
+from undiffuse.studio.wearing import named, wearable, worn
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 USUAL = dict(
@@ -73,6 +81,41 @@ def test_fields_mean_a_request_and_a_picture_gives_the_fields_back(
     assert find_solver(again.solver) == find_solver(one.solver)
 
 
+def test_the_seed_of_the_last_picture(tmp_path: Path) -> None:
+    told = text_of(saved(tmp_path / "x.png", FOX.replace(seed=123)))
+
+    assert seed_of(told) == 123 and seed_of(45) == 45
+    for nothing in ("", None):
+        with pytest.raises(UsageError, match="no picture with a seed yet"):
+            seed_of(nothing)
+    with pytest.raises(UsageError, match="further fields"):
+        seed_of(2**60 + 1)
+
+
+BOATS = Facts(reads=frozenset({"caption", "label"}), labels=("fox", "boat"))
+STABLE = Facts(reads=frozenset({"caption", "grammar", "clip_skip"}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "left", "shown"),
+    [
+        (BOATS, {"label": "boat", "clip_skip": 1}, {"label": True, "clip_skip": False}),
+        (STABLE, {"label": "", "clip_skip": 2}, {"label": False, "clip_skip": True}),
+        (Facts(), {"label": "", "clip_skip": 1}, {"label": False, "clip_skip": False}),
+    ],
+)
+def test_fields_fit_the_model(facts: Facts, left: dict[str, object], shown: dict[str, bool]) -> None:
+    assert kept(facts, "boat", 2) == left
+    assert seen(facts, left) == shown
+    assert seen(Facts(), {"label": "boat", "clip_skip": 2}) == {"label": True, "clip_skip": True}  # so that it can be unsaid
+
+
+def test_a_class_that_a_model_has_not_is_let_go() -> None:
+    assert kept(BOATS, "whale", 1)["label"] == ""
+    choices = fitted(BOATS, {"label": "fox", "clip_skip": 1})[0].choices
+    assert [value for _, value in choices] == ["", "fox", "boat"]
+
+
 def test_wrong_fields_are_named() -> None:
     with pytest.raises(SpecError, match="width"):
         request_of(values(width=9000))
@@ -96,6 +139,21 @@ def test_a_picture_that_tells_nothing_fills_nothing_in(tmp_path: Path) -> None:
     assert text_of(tmp_path / "x.png") == "" == text_of(tmp_path / "none.png")
 
 
+def test_a_picture_that_is_dropped_fills_in_what_it_tells(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.jpg")
+    foreign = PngImagePlugin.PngInfo()
+    foreign.add_text(
+        "parameters", "a wolf\nNegative prompt: red\nSteps: 9, Sampler: Euler a, CFG scale: 6, Seed: 5, Size: 64x48"
+    )
+    Image.new("RGB", (8, 8)).save(tmp_path / "theirs.png", pnginfo=foreign)
+
+    told = dict(zip(NAMES, values_if_told(tmp_path / "theirs.png"), strict=True))
+    names = ("prompt", "negative", "steps", "guidance", "solver", "seed", "width", "height")
+    assert [told[name] for name in names] == ["a wolf", "red", 9, 6, "Euler a", 5, 64, 48]
+    for silent in (tmp_path / "photo.jpg", None):
+        assert values_if_told(silent) == [gr.skip()] * len(NAMES)
+
+
 def test_what_is_painted_over_is_the_mask() -> None:
     layer = Image.new("RGBA", (20, 10))
     layer.paste((225, 29, 72, 255), (5, 2, 9, 8))
@@ -109,6 +167,18 @@ def test_what_is_painted_over_is_the_mask() -> None:
     assert painting_of({"background": None, "layers": [layer]}).getpixel((0, 0)) == (0, 0, 0)
 
 
+def test_a_mask_grows_and_has_a_soft_edge() -> None:
+    mask = Image.new("L", (60, 60), 0)
+    mask.paste(255, (20, 20, 40, 40))
+    hard, soft = np.asarray(edged(mask, 3, 0)), np.asarray(edged(mask, 0, 4))
+
+    assert (hard[17:43, 17:43] == 255).all() and (hard == 255).sum() == 26**2
+    row = soft[30, :31].astype(int)
+    assert row[0] == 0 and row[30] > 250 and (np.diff(row) >= 0).all() and len(set(row)) > 8
+    assert abs(row[19] + row[20] - 255) <= 4  # half way at the painted edge
+    assert np.array_equal(np.asarray(edged(mask, 0, 0)), np.asarray(mask))
+
+
 @pytest.mark.parametrize(
     "canvas", [None, {"background": None, "layers": []}, {"background": Image.new("RGB", (4, 4)), "layers": []}]
 )
@@ -117,6 +187,34 @@ def test_an_empty_canvas_is_refused(canvas: dict[str, object] | None) -> None:
         mask_of(canvas)
     with pytest.raises(UsageError, match="nothing is painted"):
         painting_of(canvas)
+
+
+def see_through(path: Path) -> Image.Image:
+    """A picture whose left half is red, and whose right half is transparent and black below."""
+    image = Image.new("RGBA", (20, 10), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 10, 10))
+    image.save(path)
+    return image
+
+
+def test_what_is_transparent_is_laid_on_white(tmp_path: Path) -> None:
+    image = see_through(tmp_path / "x.png")
+    image.quantize().save(tmp_path / "palette.png")
+    layer = Image.new("RGBA", image.size)
+    layer.paste((225, 29, 72, 255), (2, 2, 9, 8))
+    on_canvas, _ = mask_of({"background": image, "layers": [layer], "composite": None})
+
+    found = [on_canvas, opened(str(tmp_path / "x.png"), "one"), opened(str(tmp_path / "palette.png"), "one")]
+    for picture in [*found, small(tmp_path / "x.png")]:
+        assert picture.mode == "RGB" and picture.getpixel((2, 5)) == (255, 0, 0) and picture.getpixel((17, 5)) == (255,) * 3
+
+
+def test_a_file_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.svg").write_text("<svg/>")
+    with pytest.raises(DataError, match="cannot be read as a picture"):
+        opened(str(tmp_path / "x.svg"), "one to enlarge")
+    with pytest.raises(UsageError, match="one to enlarge is needed"):
+        opened(None, "one to enlarge")
 
 
 def test_search_reads_what_any_program_writes(tmp_path: Path) -> None:
@@ -162,6 +260,34 @@ def test_values_of_an_axis(axis: str, text: str, found: list[str]) -> None:
     assert values_on(axis, text) == found
 
 
+@pytest.mark.parametrize(
+    ("prompt", "weight", "found"),
+    [
+        ("", 0.8, "<lora:style:0.8>"),
+        ("a fox", 1, "a fox <lora:style:1>"),
+        ("a <lora:style:1> fox", 0.5, "a <lora:style:0.5> fox"),
+        ("a <lora:style> fox", 0, "a fox"),
+        ("a fox", 0, "a fox"),
+        ("a fox <lora:other:1>", -0.25, "a fox <lora:other:1> <lora:style:-0.25>"),
+        ("a <lora:style:1:0.5> fox <lora:style:2>", 0.5, "a <lora:style:0.5> fox"),
+    ],
+)
+def test_a_prompt_wears_a_lora(prompt: str, weight: float, found: str) -> None:
+    assert worn(prompt, "style", weight) == found
+    worn_now = [(tag.name, tag.weight) for tag in tags_of(Request(found)) if tag.name == "style"]
+    assert worn_now == ([("style", weight)] if weight else [])
+
+
+def test_a_lora_is_an_axis() -> None:
+    found = cells(FOX, (LORA, values_on(LORA, "style:0, style:0.5, detail")), (NOTHING, [""]))
+
+    assert [one.prompt for one in found] == ["a fox", "a fox <lora:style:0.5>", "a fox <lora:detail:1>"]
+    for wrong in ("style:much", ":1", "style:nan"):
+        with pytest.raises(UsageError, match="a name and a weight are needed"):
+            named(wrong)
+    assert wearable(["style", "a:b", "x>y"]) == ["style"]
+
+
 def test_cells_are_row_by_row_of_one_seed() -> None:
     found = cells(FOX.replace(count=4), ("steps", ["5", "9"]), (REPLACE, ["fox", "boat"]))
 
@@ -188,6 +314,25 @@ def test_what_an_axis_cannot_have_is_refused(axis: str, value: str, told: str) -
         values_on(axis, " , ")
     with pytest.raises(UsageError, match="9 x 9 pictures"):
         cells(FOX, ("seed", ["1"] * 9), ("steps", ["1"] * 9))
+
+
+def test_jobs_are_chosen_by_what_users_know_of_them() -> None:
+    job = Waiting("a1", "running", "5%", "tiny", "a fox", "studio")
+
+    assert queue.named(job) == ("a fox · tiny · studio · a1", "a1")
+    assert queue.named(job._replace(prompt="fox " * 50))[0].startswith("fox fox") and len(queue.named(job)[0]) < 80
+    assert queue.still(["a1", "b2"], "b2") == "b2"
+    assert queue.still(["a1", "b2"], "gone") == "a1" and queue.still([], "gone") is None
+
+
+def test_a_grid_that_is_stopped_keeps_what_is_drawn() -> None:
+    red = Image.new("RGB", (40, 30), "red")
+    whole = so_far({1: red}, ("steps", ["5", "9"]), (NOTHING, [""]))
+
+    marked = (np.asarray(whole) == (255, 0, 0)).all(-1)
+    assert marked.sum() == 40 * 30 and not marked[:, : whole.width // 2].any()
+    with pytest.raises(UsageError, match="no pictures"):
+        so_far({}, ("steps", ["5", "9"]), (NOTHING, [""]))
 
 
 def test_the_bar_tells_readers_of_screens_how_far_it_is() -> None:

@@ -9,8 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.generation.request import Request
+from undiffuse.studio.wearing import named, worn
 
-NOTHING, REPLACE = "nothing", "words of the prompt"
+NOTHING, REPLACE, LORA, STRENGTH = "nothing", "words of the prompt", "LoRA", "strength"
 MOST = 64  # cells
 GAP, SMALL_PRINT = 6, 13
 INK, PAPER = (40, 40, 46), (250, 250, 252)
@@ -21,11 +22,11 @@ AXES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "guidance": ("guidance", float),
     "solver": ("solver", str),
     "class": ("label", str),
-    "strength": ("strength", float),
+    STRENGTH: ("strength", float),
     "clip skip": ("clip_skip", int),
 }
 """What an axis may change: the field of the request, and how a value is read."""
-CHOICES = [NOTHING, REPLACE, *AXES]
+CHOICES = [NOTHING, REPLACE, LORA, *AXES]
 
 
 def values_on(axis: str, text: str) -> list[str]:
@@ -45,7 +46,9 @@ def values_on(axis: str, text: str) -> list[str]:
 
 
 def changed(request: Request, axis: str, value: str, first: str) -> Request:
-    """The request with this value of an axis. Of words, `first` stands in the prompt and `value` takes its place.
+    """The request with this value of an axis.
+
+    Of words, `first` stands in the prompt and `value` takes its place; LoRAs are put into it as "style:0.8".
 
     Raises:
         UsageError: when a value is none for this axis, or the word is not in the prompt.
@@ -57,6 +60,8 @@ def changed(request: Request, axis: str, value: str, first: str) -> Request:
         if first not in request.prompt:
             raise UsageError(explain(f"{first!r} is not in the prompt", "the first value is what the others replace"))
         return request.replace(prompt=request.prompt.replace(first, value))
+    if axis == LORA:
+        return request.replace(prompt=worn(request.prompt, *named(value)))
     name, read = AXES[axis]
     try:
         told = read(value)
@@ -79,17 +84,27 @@ def cells(request: Request, across: tuple[str, Sequence[str]], down: tuple[str, 
     return [changed(changed(one, y, row, rows[0]), x, column, columns[0]) for row in rows for column in columns]
 
 
-def sheet(images: Sequence[Image.Image], across: tuple[str, Sequence[str]], down: tuple[str, Sequence[str]]) -> Image.Image:
-    """The pictures of a grid with the values of both axes beside them."""
+def sheet(
+    images: Sequence[Image.Image | None], across: tuple[str, Sequence[str]], down: tuple[str, Sequence[str]]
+) -> Image.Image:
+    """The pictures of a grid with the values of both axes beside them; a cell without one stays empty.
+
+    Raises:
+        UsageError: when there is no picture at all.
+    """
+    drawn = [image for image in images if image is not None]
+    if not drawn:
+        raise UsageError(explain("a sheet of no pictures", "at least one is needed"))
     (x, columns), (y, rows) = across, down
     font = ImageFont.load_default(SMALL_PRINT)
-    width, height = max(image.width for image in images), max(image.height for image in images)
+    width, height = max(image.width for image in drawn), max(image.height for image in drawn)
     left = 0 if y == NOTHING else GAP + max(int(font.getlength(f"{y} {row}")) for row in rows)
     top = 0 if x == NOTHING else SMALL_PRINT + 2 * GAP
     whole = Image.new("RGB", (left + len(columns) * (width + GAP) + GAP, top + len(rows) * (height + GAP) + GAP), PAPER)
     pen = ImageDraw.Draw(whole)
     for k, image in enumerate(images):
-        whole.paste(image, (left + GAP + k % len(columns) * (width + GAP), top + GAP + k // len(columns) * (height + GAP)))
+        if image is not None:
+            whole.paste(image, (left + GAP + k % len(columns) * (width + GAP), top + GAP + k // len(columns) * (height + GAP)))
     for k, column in enumerate(columns if x != NOTHING else ()):
         pen.text((left + GAP + k * (width + GAP) + width // 2, GAP), _fit(f"{x} {column}", width, font), INK, font, anchor="ma")
     for k, row in enumerate(rows if y != NOTHING else ()):

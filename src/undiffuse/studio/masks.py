@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from undiffuse.conditioners.palette import BLACK
 from undiffuse.core.errors import UsageError, explain
+from undiffuse.core.pictures import to_rgb
 
 Canvas = dict[str, Any]
 """What a canvas gives: the picture below (`background`), the `layers` painted over it, and all of it (`composite`)."""
@@ -16,7 +17,7 @@ PAINTED = 10  # opacity of 255 from which on a point counts as painted
 
 
 def mask_of(canvas: Canvas | None) -> tuple[Image.Image, Image.Image]:
-    """The picture of a canvas, and the mask (mode L) that is white where something was painted over it.
+    """The picture of a canvas, what is transparent laid on white, and the mask (mode L) that is white where it is painted over.
 
     Raises:
         UsageError: when there is no picture, or nothing was painted.
@@ -30,7 +31,16 @@ def mask_of(canvas: Canvas | None) -> tuple[Image.Image, Image.Image]:
         hidden |= np.asarray(alpha) > PAINTED
     if not hidden.any():
         raise UsageError(explain("nothing is painted over", "what is painted over is drawn anew", "use the brush"))
-    return background.convert("RGB"), Image.fromarray(hidden.astype(np.uint8) * 255)
+    return to_rgb(background), Image.fromarray(hidden.astype(np.uint8) * 255)
+
+
+def edged(mask: Image.Image, grow: int, blur: float) -> Image.Image:
+    """A mask (mode L) that reaches `grow` pixels further to every side, its edge soft by a Gaussian of `blur` pixels.
+
+    Where the edge fades the old picture and the new one are blended by it; beyond it the mask stays 0.
+    """
+    grown = mask.filter(ImageFilter.MaxFilter(2 * int(grow) + 1)) if grow else mask
+    return grown.filter(ImageFilter.GaussianBlur(blur)) if blur else grown
 
 
 def painting_of(canvas: Canvas | None) -> Image.Image:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from undiffuse.core.pictures import to_rgb
+
 KINDS = (".png", ".jpg", ".jpeg", ".webp")
 SMALL = 256  # pixels on the longer side of a copy
 TELLING = ("parameters", "Description", "Comment", "prompt", "workflow", "undiffuse", "Title", "Software")
@@ -41,7 +43,7 @@ def _small(path: Path, changed: int) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.thumbnail((SMALL, SMALL))
-            return image.convert("RGB")
+            return to_rgb(image)
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
         return Image.new("RGB", (SMALL, SMALL), "grey")
 

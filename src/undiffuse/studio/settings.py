@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import gradio as gr
 
-from undiffuse.core.errors import SpecError, explain
+from undiffuse.core.errors import DataError, SpecError, UsageError, explain
 from undiffuse.diffusion.solvers.table import ENTRIES, find_solver
-from undiffuse.generation.metadata import SCHEDULE_TYPES
+from undiffuse.generation.metadata import SCHEDULE_TYPES, parse_parameters
 from undiffuse.generation.output import read_words
 from undiffuse.generation.request import PICTURES, Request
 from undiffuse.studio.counter import Counter
+from undiffuse.studio.showing import said
+from undiffuse.studio.wearing import wardrobe, wearable
 
 OWN = "the solver's own"
 EXACT = 2**53  # the largest whole number up to which browsers count
@@ -30,9 +33,10 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The fields of one tab by their names."""
+    """The fields of one tab by their names, and the button that asks for the seed of the last picture."""
 
     fields: dict[str, Any]
+    same_seed: gr.Button
 
     @property
     def inputs(self) -> list[Any]:
@@ -42,19 +46,21 @@ class Settings:
 
 def settings(counter: Counter, second_pass: bool = True, several: bool = True) -> Settings:
     """Put the fields on the page, those that are changed often first; those of a second pass or of more pictures if wanted."""
-    usual, models, loras = Request(), counter.models(), counter.loras()
+    usual, models = Request(), counter.models()
     told: dict[str, Any] = {"prompt": gr.Textbox(label="Prompt", lines=3, autofocus=True, elem_classes="prompt")}
     told["negative"] = gr.Textbox(label="Negative prompt", lines=1)
-    if loras:
-        named = gr.Dropdown(loras, label="Add a LoRA to the prompt", value=None)
-        named.input(lambda name, prompt: (f"{prompt} <lora:{name}:1>", None), [named, told["prompt"]], [told["prompt"], named])
+    wardrobe(wearable(counter.loras()), told["prompt"])
     told["model"] = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
     with gr.Row():
         told["steps"] = gr.Slider(1, 150, usual.steps, step=1, label="Steps")
         told["guidance"] = gr.Slider(0, 20, usual.guidance, step=0.5, label="Guidance")
     with gr.Row():
-        told["seed"] = gr.Number(-1, label="Seed (-1: any)", precision=0)
-        told["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures", visible=several)
+        told["seed"] = gr.Number(-1, label="Seed (empty: any)", precision=0, placeholder="any", scale=2, min_width=120)
+        with gr.Column(scale=1, min_width=120):
+            any_seed = gr.Button("Any seed", size="sm")
+            same_seed = gr.Button("Same seed", size="sm")
+    told["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures", visible=several)
+    any_seed.click(lambda: None, None, [told["seed"]], show_progress="hidden")
     with gr.Accordion("More", open=False):
         with gr.Row():
             told["solver"] = gr.Dropdown(SOLVERS, value=find_solver(usual.solver)[0].label, label="Solver")
@@ -63,15 +69,15 @@ def settings(counter: Counter, second_pass: bool = True, several: bool = True) -
             told["width"] = gr.Number(0, label="Width (0: the model's)", precision=0, minimum=0, maximum=8192)
             told["height"] = gr.Number(0, label="Height (0: the model's)", precision=0, minimum=0, maximum=8192)
         with gr.Row():
-            told["label"] = gr.Textbox(label="Class")
-            told["clip_skip"] = gr.Slider(1, 12, 1, step=1, label="Clip skip")
+            told["label"] = gr.Dropdown([], value="", label="Class", allow_custom_value=True, visible=False)
+            told["clip_skip"] = gr.Slider(1, 12, 1, step=1, label="Clip skip", visible=False)
         with gr.Row(visible=second_pass):
             told["hires"] = gr.Slider(1, 4, 1, step=0.25, label="Second pass, times")
             told["hires_strength"] = gr.Slider(0.05, 1, 0.7, step=0.05, label="Its strength")
         told["further"] = gr.Textbox(
             label="Further fields of the request, as JSON", placeholder='{"eta": 0.5}', elem_classes="further"
         )
-    return Settings(told)
+    return Settings(told, same_seed)
 
 
 def request_of(values: list[Any], **more: Any) -> tuple[Request, str | None]:
@@ -100,6 +106,30 @@ def request_of(values: list[Any], **more: Any) -> tuple[Request, str | None]:
     return Request(told["prompt"] or "", **{**fields, **_further(told["further"]), **more}), told["model"]
 
 
+def same_seed(fields: Settings, last: Any) -> None:
+    """Have the button put in the seed of the last picture: `last` holds what that tells, or a seed alone.
+
+    Raises:
+        gr.Error: when there is no picture yet.
+    """
+    fields.same_seed.click(lambda told: said(seed_of, told), [last], [fields.fields["seed"]], show_progress="hidden")
+
+
+def seed_of(told: str | int | None) -> int:
+    """The seed of a picture from its A1111 text, or as it is.
+
+    Raises:
+        UsageError: when there is none, or it is larger than browsers count.
+    """
+    seed = parse_parameters(told).get("seed") if isinstance(told, str) else told
+    if seed is None:
+        raise UsageError(explain("no picture with a seed yet", "the last one's is taken", "draw one first"))
+    if int(seed) > EXACT:
+        remedy = f'write {{"seed": {seed}}} into the further fields'
+        raise UsageError(explain(f"seed {seed}", f"number fields hold whole numbers up to {EXACT}", remedy))
+    return int(seed)
+
+
 def _further(text: str | None) -> dict[str, Any]:
     try:
         found = json.loads(text or "{}")
@@ -109,6 +139,17 @@ def _further(text: str | None) -> dict[str, Any]:
         given = f"further fields {text!r}"
         raise SpecError(explain(given, "a JSON object is needed", 'for instance {"eta": 0.5, "seeds": "webui-cpu"}'))
     return found
+
+
+def values_if_told(path: str | Path | None) -> list[Any]:
+    """What `values_of` says, and the fields as they are where a picture tells nothing, as most photos do."""
+    try:
+        return values_of(path) if path is not None else [gr.skip()] * len(NAMES)
+    except DataError:
+        return [gr.skip()] * len(NAMES)
+    except SpecError as error:
+        gr.Warning(html.escape(str(error)), title="Its settings cannot be taken")
+        return [gr.skip()] * len(NAMES)
 
 
 def values_of(path: str | Path) -> list[Any]:
@@ -143,6 +184,6 @@ def values_of(path: str | Path) -> list[Any]:
     theirs, ours = request.model_dump(mode="json"), page.model_dump(mode="json")
     rest = {name: value for name, value in theirs.items() if value != ours[name] and name not in ELSEWHERE}
     if request.seed > EXACT:  # a number field of a browser would round it
-        told["seed"], rest["seed"] = -1, request.seed
+        told["seed"], rest["seed"] = None, request.seed
     told["further"] = json.dumps(rest) if rest else ""
     return [told[name] for name in NAMES]

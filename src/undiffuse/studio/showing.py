@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import html
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,18 +31,19 @@ class Easel:
     told: gr.Textbox
     draw: gr.Button
     cancel: gr.Button
+    finished: gr.State
 
     @property
     def outputs(self) -> list[Any]:
-        """What a drawing changes."""
-        return [self.gallery, self.progress, self.told]
+        """What a drawing changes; the files that are finished are kept for when it is stopped."""
+        return [self.gallery, self.progress, self.told, self.finished]
 
 
 def buttons(words: str = "Draw") -> tuple[gr.Button, gr.Button]:
     """The button that draws, and the one that stops it; Ctrl+Enter and Escape press those of the tab that is seen."""
     with gr.Row():
-        draw = gr.Button(words, variant="primary", elem_classes="act-draw", scale=3)
-        cancel = gr.Button("Stop", elem_classes="act-cancel", scale=1)
+        draw = gr.Button(words, variant="primary", elem_classes="act-draw", scale=3, min_width=120)
+        cancel = gr.Button("Stop", elem_classes="act-cancel", scale=1, min_width=80)
     return draw, cancel
 
 
@@ -51,32 +53,33 @@ def easel(draw: gr.Button, cancel: gr.Button) -> Easel:
     gallery = gr.Gallery(label="Pictures", columns=2, height=460, elem_classes="easel", **shown)
     progress = gr.HTML(bar(0, ""), padding=False)
     told = gr.Textbox(label="What the picture tells", lines=3, interactive=False)
-    return Easel(gallery, progress, told, draw, cancel)
+    return Easel(gallery, progress, told, draw, cancel, gr.State([]))
 
 
 def connect(counter: Counter, on: Easel, inputs: list[Any], asked: Asked, then: Callable[[Any], None] | None = None) -> None:
     """Have the buttons of a tab draw what `asked` makes of its values."""
 
-    async def act(*values: Any) -> AsyncIterator[tuple[Any, Any, Any]]:
+    async def act(*values: Any) -> AsyncIterator[tuple[Any, ...]]:
         request, model = await asyncio.to_thread(said, asked, *values)  # it may wait for a model
         async with aclosing(follow(counter, request, model)) as steps:  # type: ignore[type-var]
             async for step in steps:
                 yield step
 
     drawn = on.draw.click(act, inputs, on.outputs, concurrency_limit=None, show_progress="hidden")
-    on.cancel.click(lambda: bar(0, "stopped"), None, [on.progress], cancels=[drawn])
+    ended = on.cancel.click(None, None, None, cancels=[drawn])  # first, or its last step would come after what follows
+    ended.then(stopped, [on.finished], on.outputs[:3], show_progress="hidden")
     on.gallery.select(tells, [on.gallery], [on.told], show_progress="hidden")
     if then is not None:
         then(drawn)
 
 
-async def follow(counter: Counter, request: Request, model: str | None) -> AsyncIterator[tuple[Any, Any, Any]]:
-    """What the outputs of an easel show, step by step.
+async def follow(counter: Counter, request: Request, model: str | None) -> AsyncIterator[tuple[Any, ...]]:
+    """What the outputs of an easel show, step by step; pictures that are finished stay when others of the job fail.
 
     Raises:
-        gr.Error: with the sentence of any error of ours.
+        gr.Error: with the sentence of any error of ours, if no picture is finished.
     """
-    yield gr.skip(), bar(0, "waiting"), ""
+    yield gr.skip(), bar(0, "waiting"), "", []
     shown, last = Shown("", 0), None
     try:
         async with aclosing(counter.draw(request, model)) as steps:  # type: ignore[type-var]
@@ -84,11 +87,27 @@ async def follow(counter: Counter, request: Request, model: str | None) -> Async
                 fresh = shown.preview is not None and shown.preview is not last and not shown.over
                 last = shown.preview
                 pictures = [*map(str, shown.files), shown.preview] if fresh else gr.skip()
-                yield pictures, bar(shown.share, "" if shown.over else f"{shown.share:.0%}"), gr.skip()
+                words = "" if shown.over else f"{shown.share:.0%}"
+                yield pictures, bar(shown.share, words), gr.skip(), list(shown.files)
     except UndiffuseError as error:
-        raise sentence(error) from None
-    text = text_of(shown.files[0]) if shown.files else ""
-    yield gr.update(value=[str(file) for file in shown.files], selected_index=0 if shown.files else None), bar(1, ""), text
+        if not shown.files:
+            raise sentence(error) from None
+        gr.Warning(html.escape(str(error)), title="Not all were drawn")
+        yield *stopped(list(shown.files)), list(shown.files)
+        return
+    yield *_hung(shown.files), list(shown.files)
+
+
+def stopped(files: list[Path]) -> tuple[Any, Any, Any]:
+    """What is seen of a job that ended early: the pictures that were finished, or what is there if none was."""
+    pictures, _, text = _hung(files) if files else (gr.skip(), "", gr.skip())
+    return pictures, bar(0, "stopped"), text
+
+
+def _hung(files: Sequence[Path]) -> tuple[Any, Any, Any]:
+    """The gallery with these pictures, the first one chosen; the bar at its end; what that picture tells."""
+    text = text_of(files[0]) if files else ""
+    return gr.update(value=[str(file) for file in files], selected_index=0 if files else None), bar(1, ""), text
 
 
 def tells(shown: list[Any], event: gr.SelectData) -> str:

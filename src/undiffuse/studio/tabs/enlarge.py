@@ -7,20 +7,19 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from undiffuse.core.errors import UsageError, explain
 from undiffuse.generation.request import Request
 from undiffuse.studio.counter import Counter, Facts
-from undiffuse.studio.settings import request_of, settings
+from undiffuse.studio.fitting import fit
+from undiffuse.studio.opening import drop, opened
+from undiffuse.studio.settings import Settings, request_of, same_seed, settings
 from undiffuse.studio.showing import buttons, connect, easel
 
 
-def tab(counter: Counter) -> None:
-    """Put it on the page."""
+def tab(counter: Counter) -> Settings:
+    """Put it on the page; its fields."""
     with gr.Row():
         with gr.Column(scale=5):
-            picture = gr.Image(
-                type="pil", image_mode="RGB", label="Picture to enlarge", height=260, sources=["upload", "clipboard"]
-            )
+            picture = drop("Picture to enlarge")
             gr.Markdown("A model that learned to enlarge does so by its own factor. Any other draws on at the larger size:")
             with gr.Row():
                 times = gr.Slider(1, 4, 2, step=0.25, label="Times larger")
@@ -30,9 +29,8 @@ def tab(counter: Counter) -> None:
         with gr.Column(scale=6):
             on = easel(*press)
 
-    def asked(image: Image.Image | None, times: float, strength: float, *values: Any) -> tuple[Request, str | None]:
-        if image is None:
-            raise UsageError(explain("no picture", "one to enlarge is needed", "drop one onto the page"))
+    def asked(path: str | None, times: float, strength: float, *values: Any) -> tuple[Request, str | None]:
+        image = opened(path, "one to enlarge")
         request, model = request_of(list(values))
         facts = counter.alone(model, Facts.of).result()
         if "small" in facts.reads:
@@ -42,4 +40,7 @@ def tab(counter: Counter) -> None:
         larger = image.resize((width, height), Image.Resampling.LANCZOS)
         return request.replace(image=larger, strength=strength, width=width, height=height), model
 
+    same_seed(fields, on.told)
+    fit(counter, fields)
     connect(counter, on, [picture, times, strength, *fields.inputs], asked)
+    return fields

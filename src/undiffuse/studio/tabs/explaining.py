@@ -16,26 +16,29 @@ from undiffuse.explain.pages import page_of
 from undiffuse.explain.story import tell
 from undiffuse.generation.generator import Generator
 from undiffuse.studio.counter import Counter
-from undiffuse.studio.settings import request_of, settings
+from undiffuse.studio.fitting import fit
+from undiffuse.studio.settings import Settings, request_of, same_seed, settings
 from undiffuse.studio.showing import said, sentence
 
 FRAME = '<iframe class="story" title="How the picture came to be" sandbox="allow-scripts" srcdoc="{}"></iframe>'
 
 
-def tab(counter: Counter) -> None:
-    """Put it on the page. While a picture is explained no other is drawn."""
+def tab(counter: Counter) -> Settings:
+    """Put it on the page; its fields. While a picture is explained no other is drawn."""
     with gr.Row():
         with gr.Column(scale=4):
             instead = gr.Textbox(label="Another prompt for the same noise (empty: one is chosen)")
             fields = settings(counter, second_pass=False, several=False)
             draw = gr.Button("Explain", variant="primary", elem_classes="act-draw")
-            file = gr.File(label="The page, to keep", interactive=False, height=90)
         with gr.Column(scale=8):
             shown = gr.HTML(
                 "<p>One picture, from noise to the end: what every step did, what each word did, where it looked.</p>"
             )
+            file = gr.File(label="The page, to keep", interactive=False, height=90)
 
-    async def act(instead: str, *values: Any) -> tuple[str, str]:
+    seed = gr.State(None)
+
+    async def act(instead: str, *values: Any) -> tuple[str, str, int]:
         request, model = said(request_of, list(values))
 
         def explain_it(draw: Generator) -> str:
@@ -49,6 +52,9 @@ def tab(counter: Counter) -> None:
         kept.mkdir(parents=True, exist_ok=True)
         path = Path(tempfile.mkdtemp(prefix="explained-", dir=kept)) / "explained.html"
         path.write_text(page, encoding="utf-8")
-        return FRAME.format(html.escape(page)), str(path)
+        return FRAME.format(html.escape(page)), str(path), request.seed
 
-    draw.click(act, [instead, *fields.inputs], [shown, file])
+    draw.click(act, [instead, *fields.inputs], [shown, file, seed])
+    same_seed(fields, seed)
+    fit(counter, fields)
+    return fields

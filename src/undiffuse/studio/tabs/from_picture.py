@@ -5,34 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
-from undiffuse.core.errors import UsageError, explain
 from undiffuse.generation.request import Request
 from undiffuse.studio.counter import Counter
-from undiffuse.studio.settings import request_of, settings, values_of
-from undiffuse.studio.showing import buttons, connect, easel, said
+from undiffuse.studio.fitting import fit, fit_after
+from undiffuse.studio.opening import drop, opened
+from undiffuse.studio.settings import Settings, request_of, same_seed, settings, values_if_told
+from undiffuse.studio.showing import buttons, connect, easel
 
 
-def tab(counter: Counter) -> None:
-    """Put it on the page."""
+def tab(counter: Counter) -> Settings:
+    """Put it on the page; its fields, which a picture that tells its settings fills in."""
     with gr.Row():
         with gr.Column(scale=5):
-            picture = gr.Image(
-                type="pil", image_mode="RGB", label="Picture to start from", height=260, sources=["upload", "clipboard"]
-            )
+            picture = drop("Picture to start from")
             strength = gr.Slider(0.05, 1, 0.6, step=0.05, label="Strength: how far to leave it")
-            with gr.Accordion("Take the settings of a picture", open=False):
-                file = gr.File(label="A PNG of any program that writes its settings", file_types=["image"], height=110)
             fields = settings(counter, second_pass=False)
             press = buttons()
         with gr.Column(scale=6):
             on = easel(*press)
 
-    def asked(image: Image.Image | None, strength: float, *values: Any) -> tuple[Request, str | None]:
-        if image is None:
-            raise UsageError(explain("no picture", "one to start from is needed", "drop one onto the page"))
+    def asked(path: str | None, strength: float, *values: Any) -> tuple[Request, str | None]:
+        image = opened(path, "one to start from")
         return request_of(list(values), image=image, strength=strength)
 
+    same_seed(fields, on.told)
+    fit(counter, fields)
     connect(counter, on, [picture, strength, *fields.inputs], asked)
-    file.upload(lambda path: said(values_of, path), [file], fields.inputs)
+    filled = picture.upload(values_if_told, [picture], fields.inputs, show_progress="hidden")
+    fit_after(counter, fields, filled)
+    return fields

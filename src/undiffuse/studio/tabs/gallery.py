@@ -10,6 +10,7 @@ import gradio as gr
 
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.studio.counter import Counter
+from undiffuse.studio.fitting import fit_after
 from undiffuse.studio.searching import pictures_in, search, small, telling
 from undiffuse.studio.settings import Settings, values_of
 from undiffuse.studio.showing import said
@@ -20,8 +21,9 @@ SHOWN = 120
 def tab(counter: Counter, folder: Path | None, opened: gr.Tab, fields: Settings, go: Callable[[], Any], tabs: gr.Tabs) -> None:
     """Put it on the page; "draw again" fills in `fields` and goes to their tab."""
     with gr.Row():
-        words = gr.Textbox(label="Search in what pictures tell", placeholder="fox euler", scale=5)
-        look = gr.Button("Look again", scale=1)
+        words = gr.Textbox(label="Search in what pictures tell", placeholder="fox euler", scale=5, min_width=320)
+        look = gr.Button("Look again", scale=1, min_width=120)
+        again = gr.Button("Draw it again", variant="primary", scale=1, min_width=120)
     gallery = gr.Gallery(
         label="Pictures",
         columns=6,
@@ -30,11 +32,11 @@ def tab(counter: Counter, folder: Path | None, opened: gr.Tab, fields: Settings,
         allow_preview=False,
         interactive=False,
         elem_classes="library",
+        buttons=["fullscreen"],
     )
     count = gr.Markdown("")
     told = gr.Textbox(label="What the picture tells", lines=4, interactive=False)
     chosen, listed = gr.State(None), gr.State([])
-    again = gr.Button("Draw it again", variant="primary")
 
     def found(words: str) -> tuple[list[Any], str, str, None, list[Path]]:
         paths = counter.pictures(2000) + (pictures_in(folder) if folder is not None else [])
@@ -54,8 +56,8 @@ def tab(counter: Counter, folder: Path | None, opened: gr.Tab, fields: Settings,
         return [*values_of(path), go()]
 
     outputs = [gallery, count, told, chosen, listed]
-    for event in (opened.select, look.click, words.submit):
-        event(found, [words], outputs, show_progress="hidden")
-    words.change(found, [words], outputs, show_progress="hidden", trigger_mode="always_last")
+    events = [opened.select, look.click, words.submit, words.change]
+    gr.on(events, found, [words], outputs, show_progress="hidden", trigger_mode="always_last")  # one by one: the last one stays
     gallery.select(choose, [listed], [told, chosen], show_progress="hidden")
-    again.click(lambda path: said(fill, path), [chosen], [*fields.inputs, tabs])
+    filled = again.click(lambda path: said(fill, path), [chosen], [*fields.inputs, tabs])
+    fit_after(counter, fields, filled)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from PIL import ImageFilter
 
 from undiffuse.generation.request import Request
 from undiffuse.studio.counter import Counter
-from undiffuse.studio.masks import Canvas, mask_of
-from undiffuse.studio.settings import request_of, settings
+from undiffuse.studio.fitting import fit
+from undiffuse.studio.masks import Canvas, edged, mask_of
+from undiffuse.studio.settings import Settings, request_of, same_seed, settings
 from undiffuse.studio.showing import buttons, connect, easel
 
 
-def tab(counter: Counter) -> None:
-    """Put it on the page."""
+def tab(counter: Counter) -> Settings:
+    """Put it on the page; its fields."""
     with gr.Row():
         with gr.Column(scale=5):
             brush = gr.Brush(default_size=24, colors=["#e11d48"], default_color="#e11d48", color_mode="fixed")
@@ -25,15 +25,18 @@ def tab(counter: Counter) -> None:
             )  # fmt: skip
             with gr.Row():
                 strength = gr.Slider(0.05, 1, 1, step=0.05, label="Strength")
-                grow = gr.Slider(0, 64, 0, step=1, label="Grow the mask")
+                grow = gr.Slider(0, 64, 0, step=1, label="Grow (pixels)")
+                blur = gr.Slider(0, 64, 0, step=1, label="Soft edge (pixels)")
             fields = settings(counter, second_pass=False)
             press = buttons()
         with gr.Column(scale=6):
             on = easel(*press)
 
-    def asked(canvas: Canvas | None, strength: float, grow: int, *values: Any) -> tuple[Request, str | None]:
+    def asked(canvas: Canvas | None, strength: float, grow: int, blur: float, *values: Any) -> tuple[Request, str | None]:
         picture, mask = mask_of(canvas)
-        mask = mask.filter(ImageFilter.MaxFilter(2 * int(grow) + 1)) if grow else mask
-        return request_of(list(values), image=picture, mask=mask, strength=strength)
+        return request_of(list(values), image=picture, mask=edged(mask, grow, blur), strength=strength)
 
-    connect(counter, on, [canvas, strength, grow, *fields.inputs], asked)
+    same_seed(fields, on.told)
+    fit(counter, fields)
+    connect(counter, on, [canvas, strength, grow, blur, *fields.inputs], asked)
+    return fields

@@ -12,20 +12,21 @@ from undiffuse.conditioners.palette import hexadecimal
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.generation.request import Request
 from undiffuse.studio.counter import Counter, Facts
+from undiffuse.studio.fitting import QUIET, facts_of, fit
 from undiffuse.studio.masks import Canvas, painting_of
-from undiffuse.studio.settings import request_of, settings
-from undiffuse.studio.showing import buttons, connect, easel, said
+from undiffuse.studio.settings import Settings, request_of, same_seed, settings
+from undiffuse.studio.showing import buttons, connect, easel
 
+LOOKING = "Looking what the model reads …"
 SIDE = 512  # of the canvas
-UNREAD = "This model has not learned semantic maps. One that did is trained by a recipe with a conditioner of kind 'map'."
+UNREAD = "This model has not learned semantic maps: choose another, or train one with a conditioner of kind 'map'."
 
 
-def tab(counter: Counter) -> None:
-    """Put it on the page."""
+def tab(counter: Counter, tab_of: gr.Tab) -> Settings:
+    """Put it on the page; its fields. The colours are those of the model that is chosen when the tab is opened, or later."""
     with gr.Row():
         with gr.Column(scale=5):
-            look = gr.Button("Show the colours of the model")
-            swatches = gr.HTML(f"<div class='swatches'>{UNREAD}</div>", padding=False)
+            swatches = gr.HTML(f"<div class='swatches'>{LOOKING}</div>", padding=False)
             canvas = gr.ImageEditor(
                 type="pil", format="png", label="Paint what stands where", brush=_brush([]), height=420,
                 canvas_size=(SIDE, SIDE), fixed_canvas=True, sources=[], transforms=(), layers=False, elem_classes="canvas",
@@ -35,8 +36,8 @@ def tab(counter: Counter) -> None:
         with gr.Column(scale=6):
             on = easel(*press)
 
-    def colours(model: str | None) -> tuple[str, Any]:
-        facts = counter.alone(model, Facts.of).result()
+    async def colours(model: str | None) -> tuple[str, Any]:
+        facts = await facts_of(counter, model)
         if not facts.classes:
             return f"<div class='swatches'>{html.escape(UNREAD)}</div>", gr.skip()
         named = {name: hexadecimal(colour) for name, colour in zip(facts.classes, palette(facts.classes), strict=True)}
@@ -50,8 +51,12 @@ def tab(counter: Counter) -> None:
             raise SpecError(explain("a painting", UNREAD, "name another model"))
         return request.replace(layout=painting_of(canvas)), model
 
-    look.click(lambda model: said(colours, model), [fields.fields["model"]], [swatches, canvas])
+    for event in (tab_of.select, fields.fields["model"].change):
+        event(colours, [fields.fields["model"]], [swatches, canvas], **QUIET)
+    same_seed(fields, on.told)
+    fit(counter, fields)
     connect(counter, on, [canvas, *fields.inputs], asked)
+    return fields
 
 
 def _brush(colours: list[str]) -> gr.Brush:
