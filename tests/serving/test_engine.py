@@ -124,6 +124,19 @@ def test_every_solver_shares_calls_with_another(solver: str, alone: Generator) -
         assert furthest(one.pictures[0], alone(request).images[0]) <= 1
 
 
+def test_what_is_asked_for_beside_jobs_may_be_taken_back_until_it_begins(alone: Generator) -> None:
+    engine, seen = engine_of(alone), []
+    first, taken_back, last = (engine.alone("tiny", lambda draw, name=name: seen.append(name)) for name in "abc")
+    lost = engine.alone("nobody", lambda draw: None)
+    assert taken_back.cancel()
+
+    (heard,) = run(engine, FOX)
+
+    assert seen == ["a", "c"] and first.done() and last.done()
+    assert isinstance(lost.exception(), KeyError)
+    assert heard.error is None and len(heard.pictures) == 1
+
+
 def test_rows_at_different_levels_are_answered_as_each_alone(tiny_model: LatentDiffusion) -> None:
     denoise, conditioner = tiny_model.denoiser, tiny_model.conditioner
     levels = [Level(0.9, 0.1, 0.9), Level(0.2, 0.8, 0.2)]

@@ -203,15 +203,23 @@ class Engine:
         if not self._favours:
             return False
         favour = self._favours[0]
-        try:
-            draw = self._models(favour.model)
+        draw: Generator | Exception | None = None
+        if not favour.done.cancelled():
+            try:
+                draw = self._models(favour.model)
+            except Exception as error:  # whoever asked is told
+                draw = error
             if draw is None:
                 return False
-            draw.wardrobe.wear()
-            favour.done.set_result(favour.act(draw))
-        except Exception as error:  # whoever asked is told
-            favour.done.set_exception(error)
         self._favours.popleft()
+        if favour.done.set_running_or_notify_cancel():  # from here on nobody can take it back
+            try:
+                if not isinstance(draw, Generator):
+                    raise draw  # type: ignore[misc]
+                draw.wardrobe.wear()
+                favour.done.set_result(favour.act(draw))
+            except Exception as error:
+                favour.done.set_exception(error)
         return True
 
     def _look_after(self, work: Work) -> None:
