@@ -81,8 +81,13 @@ def page(studio: Served, browser: Any) -> Iterator[Any]:
     page.on("pageerror", lambda error: None if QUIET.search(str(error)) else wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" and not QUIET.search(said.text) else None)
     page.on("request", lambda asked: None if asked.url.startswith((studio.url, "data:", "blob:")) else wrong.append(asked.url))
-    page.goto(f"{studio.url}/studio/")
+    with page.expect_response(lambda answer: "/queue/join" in answer.url):  # fields are made to fit the model
+        page.goto(f"{studio.url}/studio/")
     page.get_by_label("Prompt", exact=True).first.wait_for()
+    for _ in range(1000):
+        page.wait_for_timeout(200)  # what was looked up is on the page, which then takes clicks for sure
+        if not studio.desk.engine.asked():
+            break
     yield page
     page.close()
     assert wrong == []
