@@ -98,8 +98,7 @@ def test_a_client_that_leaves_ends_its_recording(tiny_folder: Path, tmp_path: Pa
         with pytest.raises(httpx.ReadTimeout):
             client.post(f"/api/pictures/{name}/trace", timeout=0.5)
         (recording,) = server.desk.traces._open
-        while not recording._left.is_set():
-            hold.wait(0.02)
+        assert recording._left.wait(20)
         hold.set()
         busy.result(20)
         with pytest.raises(Cancelled):

@@ -11,9 +11,9 @@ from undiffuse.core.errors import SpecError, UsageError, explain
 if TYPE_CHECKING:
     from undiffuse.generation.generator import Generator
     from undiffuse.model.latent_diffusion import LatentDiffusion
+    from undiffuse.serving.models import Opened
 
 Tell = Callable[[str], None]
-Opened = Callable[["LatentDiffusion"], "Generator"]
 
 
 def opener(
