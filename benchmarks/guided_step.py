@@ -50,11 +50,11 @@ def ours(side: int, device: str, dtype: torch.dtype) -> Step:
     """As `Generator` sets it up."""
     from undiffuse.core.conditioning import Conditioning
     from undiffuse.core.devices import keep_freed_memory
+    from undiffuse.generation.engines.table import arrange
 
     keep_freed_memory()
     net = our_network(device, dtype)
-    if dtype != torch.float32:
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    arrange(net, dtype)
     x, t, words = (one.to(device) for one in inputs(side))
     cond = Conditioning(tokens=words.to(dtype))
     return lambda: net(x.to(dtype), t, cond)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,10 +133,7 @@ def diff(
     found = compare(first, second)
     for line in _lines(found, len(first), len(second)):
         console.say(line)
-    told = asdict(found) | {"same": found.same, "steps": [len(first), len(second)]}
-    if found.parting is not None and found.parting.region is not None:
-        told["parting"]["region"]["words"] = str(found.parting.region)
-    console.result(told)
+    console.result(found.told() | {"steps": [len(first), len(second)]})
     raise typer.Exit(0 if found.same else DIFFERENT)
 
 

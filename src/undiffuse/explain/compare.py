@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,6 +69,13 @@ class Comparison:
     def same(self) -> bool:
         """Whether both gave the same pixels."""
         return self.furthest == 0
+
+    def told(self) -> dict[str, Any]:
+        """All of it as JSON holds it; the region in words, too."""
+        told: dict[str, Any] = {**asdict(self), "same": self.same}
+        if self.parting is not None and self.parting.region is not None:
+            told["parting"]["region"]["words"] = str(self.parting.region)
+        return told
 
 
 def compare(a: Trace, b: Trace) -> Comparison:

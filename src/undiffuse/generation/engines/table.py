@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from undiffuse.core.errors import DeviceError, UsageError, explain
 from undiffuse.core.spec import pick
@@ -49,10 +50,14 @@ def _torch(model: LatentDiffusion, device: torch.device, precision: torch.dtype,
     if memory == LOW:
         return model.rest(device, precision)
     model.to(device=device, dtype=precision)
-    network = model.denoiser.network
+    arrange(model.denoiser.network, precision)
+    return model
+
+
+def arrange(network: nn.Module, precision: torch.dtype) -> None:
+    """Lay the weights of a denoiser out as kernels for this precision like them; the numbers stay what they are."""
     if precision != torch.float32 and sum(weight.numel() for weight in network.parameters()) >= LARGE:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model
 
 
 def _openvino(

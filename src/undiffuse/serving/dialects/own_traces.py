@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException
@@ -103,19 +102,8 @@ def router(desk: Desk) -> APIRouter:
     def diff(name: TraceName, other: TraceName) -> TraceDiff:
         """At which step two recorded drawings part, where, by how much, and from what cause."""
         found = compare(_read(desk, name), _read(desk, other))
-        parting = None if found.parting is None else asdict(found.parting)
-        if found.parting is not None and found.parting.region is not None:
-            parting["region"]["words"] = str(found.parting.region)  # type: ignore[index]
-        return TraceDiff(
-            same=found.same,
-            parting=parting,
-            cause=None if found.cause is None else str(found.cause),
-            causes=[str(cause) for cause in found.causes],
-            visible=found.visible,
-            furthest=found.furthest,
-            psnr=found.psnr,
-            rows=found.rows,
-        )
+        causes = {"cause": None if found.cause is None else str(found.cause), "causes": [str(cause) for cause in found.causes]}
+        return TraceDiff(**{**found.told(), **causes})
 
     @api.delete("/traces/{name}", status_code=204, responses=problems(404))
     def delete(name: TraceName) -> None:
