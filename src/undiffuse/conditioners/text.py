@@ -1,12 +1,14 @@
-"""`TextConditioner`: captions through a text encoder to token states and, if asked for, their mean as a vector."""
+"""`TextConditioner`: captions through a text encoder to token states and, if asked for, their mean and a sketch."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -15,6 +17,7 @@ from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Route
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec
+from undiffuse.networks.sketcher import Sketcher
 from undiffuse.networks.text.bert import BertEncoder
 from undiffuse.networks.text.wordpiece import Tokens, encode
 
@@ -34,9 +37,21 @@ class BertSpec(Spec):
     positions: Positive = 512
 
 
+class SketchSpec(Spec):
+    """Sizes of a `Sketcher`; `channels` and `side` are those of the latent, and 0 where training is to fill them in."""
+
+    channels: Annotated[int, Field(ge=0)] = 0
+    side: Annotated[int, Field(ge=0)] = 0
+    pools: Positive = 3
+    width: Positive = 512
+    depth: Positive = 2
+    rank: Positive = 256
+
+
 class TextSpec(PartSpec):
     """Captions through a frozen text encoder: token states for cross-attention, their mean as a vector.
 
+    With `sketch` the part also delivers a map: the mean latent of a caption, as a net of these sizes expects it.
     `source` names where training takes the encoder from: "minilm" (the whole all-MiniLM-L6-v2, of whose
     vocabulary `rows` rows are kept), "default" (the embedded model's), a run, or a model folder.
     """
@@ -45,12 +60,14 @@ class TextSpec(PartSpec):
     encoder: BertSpec = BertSpec()
     length: Positive = 24
     pooled: bool = True
+    sketch: SketchSpec | None = None
     source: str | None = None
     rows: Positive | None = None
 
     def routes(self) -> Routes:
-        """Tokens of the encoder's width, and their mean."""
-        return Routes(tokens=self.encoder.width, vector=self.encoder.width if self.pooled else 0)
+        """Tokens of the encoder's width, their mean, and a sketch."""
+        width = self.encoder.width
+        return Routes(tokens=width, vector=width if self.pooled else 0, spatial=self.sketch.channels if self.sketch else 0)
 
     def going_on(self, asked: PartSpec) -> Self:
         """Captions may become longer or shorter, for no weight depends on it; the encoder stays."""
@@ -65,7 +82,9 @@ class TextSpec(PartSpec):
         """
         if tokenizer is None:
             raise SpecError(explain("a text conditioner without a tokenizer", "it needs tokenizer.json beside its weights"))
-        return TextConditioner(tokenizer, BertEncoder(**self.encoder.model_dump()), length=self.length, pooled=self.pooled)
+        encoder = BertEncoder(**self.encoder.model_dump())
+        sketcher = None if self.sketch is None else Sketcher(self.encoder.width, **self.sketch.model_dump())
+        return TextConditioner(tokenizer, encoder, length=self.length, pooled=self.pooled, sketcher=sketcher)
 
 
 class TextConditioner(ConditionerPart):
@@ -81,6 +100,7 @@ class TextConditioner(ConditionerPart):
         length: tokens of every row, marks included.
         frozen: whether the encoder is left as it is.
         pooled: whether the mean of the states fills the vector slot.
+        sketcher: gives the mean latent of a caption from its states, for the spatial slot; it is frozen too.
 
     Raises:
         SpecError: when the encoder cannot hold `length` tokens or has another vocabulary than the tokenizer.
@@ -91,7 +111,13 @@ class TextConditioner(ConditionerPart):
     stored = False
 
     def __init__(
-        self, tokenizer: Tokenizer, encoder: BertEncoder, length: int = 24, frozen: bool = True, pooled: bool = True
+        self,
+        tokenizer: Tokenizer,
+        encoder: BertEncoder,
+        length: int = 24,
+        frozen: bool = True,
+        pooled: bool = True,
+        sketcher: Sketcher | None = None,
     ) -> None:
         super().__init__()
         if tokenizer.get_vocab_size() != encoder.words.num_embeddings:
@@ -105,16 +131,18 @@ class TextConditioner(ConditionerPart):
         self.pooled = pooled
         self.token_width = encoder.width
         self.vector_width = encoder.width if pooled else 0
+        self.sketcher: Sketcher | None = None
+        if sketcher is not None:
+            self.sketch_with(sketcher)
         self.register_load_state_dict_post_hook(_forget)
         if frozen:
             encoder.requires_grad_(False)
 
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
-        """Tokens (B, N, D), their mask (B, N) and, when pooled, a vector (B, D)."""
+        """Tokens (B, N, D), their mask (B, N), when pooled a vector (B, D), with a sketcher its map (B, C, h, w)."""
         captions = [row.get("caption") or "" for row in rows]
-        if self.frozen:
-            return Conditioning.cat([self._recall(caption) for caption in captions])
-        return self._encode(captions)
+        cond = Conditioning.cat([self._recall(caption) for caption in captions]) if self.frozen else self._encode(captions)
+        return cond if cond.spatial is None else replace(cond, spatial=_fitted(cond.spatial, size))
 
     def encode_many(self, captions: Sequence[str], batch: int = 256) -> Conditioning:
         """The conditioning of many captions at once, `batch` at a time, without gradients and without the memory.
@@ -125,6 +153,15 @@ class TextConditioner(ConditionerPart):
             starts = range(0, len(captions), batch)
             return Conditioning.cat([self._encode(captions[start : start + batch]) for start in starts])
 
+    def conclude(self, states: Tensor, mask: Tensor) -> Conditioning:
+        """Everything that is delivered for token states (B, N, D), zero where `mask` (B, N) is false."""
+        return Conditioning(
+            tokens=states,
+            token_mask=mask,
+            vector=_mean(states, mask) if self.pooled else None,
+            spatial=None if self.sketcher is None else self.sketcher(states, mask),
+        )
+
     def resize(self, length: int) -> None:
         """Read captions of up to `length` tokens from now on.
 
@@ -134,6 +171,12 @@ class TextConditioner(ConditionerPart):
         if length > self.encoder.positions:
             raise SpecError(explain(f"captions of {length} tokens", f"the text encoder holds up to {self.encoder.positions}"))
         self.length = length
+        self.forget()
+
+    def sketch_with(self, sketcher: Sketcher) -> None:
+        """Deliver the map of this net from now on."""
+        self.sketcher = sketcher.requires_grad_(False)
+        self.spatial_channels = sketcher.channels
         self.forget()
 
     def truncated(self, captions: Sequence[str]) -> list[bool]:
@@ -173,7 +216,7 @@ class TextConditioner(ConditionerPart):
         ids, mask, _ = self._tokenize(captions)
         ids, mask = ids.to(self.device), mask.to(self.device)
         states = self.encoder(ids, mask) * mask[..., None]  # (B, N, D)
-        return Conditioning(tokens=states, token_mask=mask, vector=_mean(states, mask) if self.pooled else None)
+        return self.conclude(states, mask)
 
     def _tokenize(self, captions: Sequence[str]) -> Tokens:
         return encode(self.tokenizer, captions, self.length)
@@ -186,6 +229,13 @@ class TextConditioner(ConditionerPart):
 def _mean(states: Tensor, mask: Tensor) -> Tensor:
     """Mean over the tokens that count, of states (B, N, D) that are zero elsewhere."""
     return states.sum(1) / mask.sum(1, keepdim=True)  # (B, D)
+
+
+def _fitted(sketch: Tensor, size: Size | None) -> Tensor:
+    """A sketch (B, C, h, w) in the size of the latent that is drawn."""
+    if size is None or tuple(sketch.shape[2:]) == tuple(size):
+        return sketch
+    return F.interpolate(sketch, size, mode="bilinear", antialias=True)
 
 
 def _forget(part: TextConditioner, _: object) -> None:

@@ -23,13 +23,14 @@ FILE = "captions.safetensors"
 
 @dataclass(frozen=True)
 class CaptionCache:
-    """Token states in float16, without their padding, for captions by their number."""
+    """Token states in float16, without their padding, and sketches, for captions by their number."""
 
     states: Tensor  # (T, D) all tokens of all captions, one after the other
     spans: Tensor  # (U, 2) first token and number of tokens of every caption
     numbers: dict[str, int]  # caption -> its row in `spans`
     length: int
     pooled: bool
+    sketches: Tensor | None = None  # (U, C, h, w) in float16
 
     def __call__(self, captions: Iterable[str]) -> Conditioning:
         """The conditioning of these captions, as the text conditioner gives it up to float16 rounding."""
@@ -37,16 +38,19 @@ class CaptionCache:
 
     def gather(self, numbers: Tensor) -> Conditioning:
         """The conditioning of the captions with these numbers (B,)."""
-        starts, counts = self.spans[numbers.to(self.spans.device)].unbind(1)
+        numbers = numbers.to(self.spans.device)
+        starts, counts = self.spans[numbers].unbind(1)
         places = torch.arange(self.length, device=starts.device)
         mask = places < counts[:, None]  # (B, N)
         tokens = self.states[(starts[:, None] + places).clamp_max(len(self.states) - 1)].float() * mask[..., None]
         vector = tokens.sum(1) / mask.sum(1, keepdim=True) if self.pooled else None
-        return Conditioning(tokens=tokens, token_mask=mask, vector=vector)
+        sketch = self.sketches[numbers].float() if self.sketches is not None else None
+        return Conditioning(tokens=tokens, token_mask=mask, vector=vector, spatial=sketch)
 
     def to(self, device: torch.device) -> CaptionCache:
         """The same where the nets are."""
-        return replace(self, states=self.states.to(device), spans=self.spans.to(device))
+        sketches = None if self.sketches is None else self.sketches.to(device)
+        return replace(self, states=self.states.to(device), spans=self.spans.to(device), sketches=sketches)
 
 
 def cache_captions(
@@ -69,7 +73,20 @@ def cache_captions(
     states, counts = kept
     spans = torch.stack([counts.cumsum(0) - counts, counts], dim=1).long()
     numbers = {caption: number for number, caption in enumerate(unique)}
-    return CaptionCache(states, spans, numbers, text.length, text.pooled)
+    bare = CaptionCache(states, spans, numbers, text.length, text.pooled)
+    return bare if text.sketcher is None else replace(bare, sketches=_sketch(text, bare))
+
+
+def _sketch(text: TextConditioner, cache: CaptionCache) -> Tensor:
+    """The sketch of every caption, in float16; made anew at every start, for that takes seconds."""
+    sketcher, sketches = text.sketcher, []
+    assert sketcher is not None
+    with torch.no_grad():
+        for numbers in torch.arange(len(cache.spans)).split(BATCH):
+            cond = cache.gather(numbers).to(text.device)
+            assert cond.tokens is not None and cond.token_mask is not None
+            sketches.append(sketcher(cond.tokens, cond.token_mask).half().cpu())
+    return torch.cat(sketches)
 
 
 def _encode(text: TextConditioner, unique: list[str], progress: Progress | None) -> tuple[Tensor, Tensor]:

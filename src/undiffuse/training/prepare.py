@@ -22,10 +22,12 @@ from undiffuse.networks.perceptual import PerceptualDistance
 from undiffuse.training.objectives.autoencoder import AutoencoderTraining
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.objectives.preview import PreviewTraining
+from undiffuse.training.objectives.sketch import SketchTraining
 from undiffuse.training.opening import open_pictures, place, seeded
 from undiffuse.training.previews import prepare_preview
 from undiffuse.training.principal import start_at_principal_components
-from undiffuse.training.recipe import AutoencoderObjective, PerceptualSpec, PreviewObjective, Recipe
+from undiffuse.training.recipe import AutoencoderObjective, PerceptualSpec, PreviewObjective, Recipe, SketchObjective
+from undiffuse.training.sketching import prepare_sketch
 from undiffuse.training.stage_two import prepare_diffusion
 
 PRINCIPAL_PICTURES = 512
@@ -33,7 +35,7 @@ PRINCIPAL_PICTURES = 512
 
 def prepare(
     recipe: Recipe, folder: Path, device: torch.device, progress: Progress | None = None
-) -> AutoencoderTraining | DiffusionTraining | PreviewTraining:
+) -> AutoencoderTraining | SketchTraining | DiffusionTraining | PreviewTraining:
     """Build the objective of a recipe.
 
     Args:
@@ -50,6 +52,8 @@ def prepare(
         return _autoencoder(recipe, recipe.objective, device)
     if isinstance(recipe.objective, PreviewObjective):
         return prepare_preview(recipe, recipe.objective, device)
+    if isinstance(recipe.objective, SketchObjective):
+        return prepare_sketch(recipe, recipe.objective, folder, device, progress)
     return prepare_diffusion(recipe, recipe.objective, folder, device, progress)
 
 

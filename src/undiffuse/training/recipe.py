@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from undiffuse.conditioners.text import SketchSpec
 from undiffuse.core.errors import SpecError, UsageError, explain
 from undiffuse.core.spec import Spec
 from undiffuse.data.atomic import write_text
@@ -194,6 +195,24 @@ class PreviewObjective(Spec):
     net: PreviewSpec = PreviewSpec()
 
 
+class SketchObjective(Spec):
+    """Between the stages: a small net learns the mean latent of a caption, E[z | y], which stage two then begins with.
+
+    `start` names the model whose text part gets it, in place of one that it may have; the U-Net grows inputs for it, with
+    weights of zero, so that the run's model draws as before until stage two goes on from it. `drop` is the share
+    of renderings of which nothing is said; `noise` disturbs token states by that share of their deviation, so that words
+    nearby are understood too. Pictures are rendered `variants` times, as in stage two.
+    """
+
+    kind: Literal["sketch"] = "sketch"
+    start: str = "default"
+    variants: Positive = 4
+    drop: Fraction = 0.02
+    noise: AtLeast0 = 0.0
+    net: SketchSpec = SketchSpec()
+    preview_prompts: tuple[str, ...] = ()
+
+
 class Recipe(Spec):
     """One training run: what to learn from which pictures, with which net, steered by what, for how long.
 
@@ -207,7 +226,9 @@ class Recipe(Spec):
     data: DataSpec
     run: RunSpec
     optimizer: OptimizerSpec = OptimizerSpec()
-    objective: Annotated[AutoencoderObjective | DiffusionObjective | PreviewObjective, Field(discriminator="kind")]
+    objective: Annotated[
+        AutoencoderObjective | SketchObjective | DiffusionObjective | PreviewObjective, Field(discriminator="kind")
+    ]
     autoencoder: AnyAutoencoderSpec | None = None
     denoiser: UNetSpec | None = None
     conditioners: tuple[ConditionerSpec, ...] = ()

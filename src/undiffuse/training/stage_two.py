@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from undiffuse.conditioners.text import TextConditioner, TextSpec
 from undiffuse.core.devices import choose_precision
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.data.dataset import Dataset, Pictures
-from undiffuse.data.latents import LatentCache, build_latents
+from undiffuse.data.latents import LatentCache
 from undiffuse.data.readings import Readings, build_readings
 from undiffuse.data.records import Example, Progress
 from undiffuse.data.render import render
@@ -27,7 +26,7 @@ from undiffuse.model.build import build_denoiser
 from undiffuse.model.codec import Codec
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import CodecSpec, LatentSpec, ModelSpec, UNetSpec, join_routes
-from undiffuse.training.captions import cache_captions
+from undiffuse.training.encoded import FOLDER, autoencoder_digest, encode_captions, encode_pictures
 from undiffuse.training.grow import grow_into
 from undiffuse.training.importance import kept_importance
 from undiffuse.training.objectives.diffusion import DiffusionTraining
@@ -61,61 +60,17 @@ def prepare_diffusion(
         allowed = f"the latents of that model stay what they are, at {codec_spec.latent.importance:g}"
         raise SpecError(explain(given, allowed, f"leave it out, or set objective.codec = {terms.start!r} as well"))
     place(codec, device)
-    cache = _latents(recipe, terms, codec, codec_spec, pictures, folder / "latents", progress)
+    cache = encode_pictures(recipe, terms.variants, codec, pictures, folder, progress)
     if start is None or terms.codec is not None:
-        codec, codec_spec = _normalised(codec, codec_spec, cache, terms.importance, folder / "latents")
+        codec, codec_spec = _normalised(codec, codec_spec, cache, terms.importance, folder / FOLDER)
     parts, specs = _conditioners(recipe, start, codec, cache, data)
     model = _model(recipe, terms, start, codec, codec_spec, parts, specs)
     model.to(device)
     place(model.denoiser, device)
     text = next((part for part in model.conditioner.parts if isinstance(part, TextConditioner)), None)
-    captions = None
-    if text is not None:
-        said = {caption for row in cache.captions for caption in row} | {""}
-        captions = cache_captions(text, said, folder / "latents", progress)
-    shown = _readings(recipe, terms, model, pictures, folder / "latents", progress)
+    captions = None if text is None else encode_captions(text, cache, folder, progress)
+    shown = _readings(recipe, terms, model, pictures, folder / FOLDER, progress)
     return DiffusionTraining(recipe, model, cache, captions, shown)
-
-
-def _latents(
-    recipe: Recipe,
-    terms: DiffusionObjective,
-    codec: Codec,
-    spec: CodecSpec,
-    pictures: PictureStore,
-    folder: Path,
-    progress: Progress | None,
-) -> LatentCache:
-    """Latent means as the autoencoder gives them; the codec's normalisation comes later."""
-
-    precision = choose_precision(codec.device, recipe.run.precision)
-
-    def encode(pixels: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(codec.device.type, precision, enabled=precision != torch.float32):
-            return codec.autoencoder.encode(pixels.to(codec.device, memory_format=torch.channels_last))[0].float()
-
-    def draw(pictures: Pictures, index: int, rng: np.random.Generator) -> Example:
-        return render(pictures, index, recipe.data.render, rng)
-
-    identity: dict[str, Any] = {
-        "autoencoder": _digest(codec),
-        "render": recipe.data.render.model_dump(mode="json"),
-        "data": recipe.data.path,
-    }
-    if recipe.data.caption:
-        identity["caption"] = recipe.data.caption
-    if recipe.data.label:
-        identity["label"] = recipe.data.label
-    if recipe.data.only:
-        identity["only"] = {name: list(values) for name, values in recipe.data.only.items()}
-    return build_latents(pictures, draw, encode, terms.variants, recipe.run.seed, folder, progress, identity)
-
-
-def _digest(codec: Codec) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in codec.autoencoder.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _model(
@@ -189,7 +144,7 @@ def _readings(
     pairs = zip(model.spec.conditioners, model.conditioner.parts, strict=True)
     told = [spec.model_dump(mode="json", exclude={"drop"}) for spec, part in pairs if part.stored]
     latent = model.spec.codec.latent.model_dump(mode="json")  # some readings are latents as the net sees them
-    identity = {"conditioners": told, "autoencoder": _digest(model.codec), "latent": latent}
+    identity = {"conditioners": told, "autoencoder": autoencoder_digest(model.codec), "latent": latent}
     return build_readings(pictures, draw, look, terms.variants, recipe.run.seed, folder, progress, identity)
 
 

@@ -23,8 +23,13 @@ def load_text(spec: TextSpec, captions: Sequence[str]) -> tuple[TextConditioner,
 
     Raises:
         CheckpointError, DependencyError: when the source cannot be read.
-        SpecError: when it reads no captions.
+        SpecError: when it reads no captions, or `spec` asks for a sketch, which a run of its own has to learn.
     """
+    if spec.sketch is not None:
+        given = "a conditioner of kind 'text' with a sketch"
+        raise SpecError(
+            explain(given, "a sketch is learned before", "train a recipe of kind 'sketch', then go on from its run")
+        )
     source = spec.source or DEFAULT
     if source == MINILM:
         encoder, tokenizer = load_minilm()

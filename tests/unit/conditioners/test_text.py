@@ -9,10 +9,11 @@ import torch
 from tokenizers import Tokenizer
 
 from undiffuse.conditioners import text as module
-from undiffuse.conditioners.text import TextConditioner
+from undiffuse.conditioners.text import BertSpec, SketchSpec, TextConditioner, TextSpec
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError
 from undiffuse.core.random import normal
+from undiffuse.networks.sketcher import Sketcher
 from undiffuse.networks.text.bert import BertEncoder
 
 PROMPTS = ["a fox", "a rocket a fox", "", "fox fox fox fox fox fox fox"]
@@ -146,3 +147,37 @@ def test_another_vocabulary_is_refused(tokenizer: Tokenizer) -> None:
     other = BertEncoder(vocabulary=5, width=16, layers=1, heads=4, hidden=8, positions=12)
     with pytest.raises(SpecError, match="an encoder of 5"):
         TextConditioner(tokenizer, other, length=8)
+
+
+SKETCH = SketchSpec(channels=2, side=4, pools=1, width=8, depth=1, rank=3)
+
+
+@pytest.fixture
+def sketching(tokenizer: Tokenizer, encoder: BertEncoder) -> TextConditioner:
+    return TextConditioner(tokenizer, encoder, length=8, sketcher=Sketcher(16, **SKETCH.model_dump()))
+
+
+def test_a_sketch_fills_the_spatial_slot(sketching: TextConditioner) -> None:
+    cond = sketching(rows_of(*PROMPTS), (4, 4))
+    assert cond.spatial is not None and cond.tokens is not None and cond.token_mask is not None
+    assert cond.spatial.shape == (4, 2, 4, 4) and sketching.spatial_channels == 2
+    assert sketching.sketcher is not None
+    torch.testing.assert_close(cond.spatial, sketching.sketcher(cond.tokens, cond.token_mask))
+    assert not cond.spatial.requires_grad
+    assert_same_bits(sketching(rows_of("a fox"), (4, 4)), cond.select([0]))
+
+
+def test_a_sketch_takes_the_size_of_the_latent(sketching: TextConditioner) -> None:
+    own, wide = (sketching(rows_of("a fox"), size).spatial for size in (None, (4, 8)))
+    assert own is not None and wide is not None
+    assert (own.shape, wide.shape) == ((1, 2, 4, 4), (1, 2, 4, 8))
+    torch.testing.assert_close(wide.mean((2, 3)), own.mean((2, 3)), atol=0.1, rtol=0.2)
+
+
+def test_a_spec_with_a_sketch_builds_one(tokenizer: Tokenizer) -> None:
+    sizes = BertSpec(vocabulary=tokenizer.get_vocab_size(), width=16, layers=1, heads=4, hidden=8, positions=12)
+    spec = TextSpec(encoder=sizes, length=8, sketch=SKETCH)
+    assert spec.routes() == (16, 16, 2)
+    part = spec.build(tokenizer)
+    assert isinstance(part.sketcher, Sketcher) and part.spatial_channels == 2
+    assert TextSpec(encoder=sizes, length=8).build(tokenizer).sketcher is None

@@ -1,0 +1,76 @@
+"""Latents and captions of a run's pictures, encoded once by nets that are frozen, and kept in its folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from undiffuse.conditioners.text import TextConditioner
+from undiffuse.core.devices import choose_precision
+from undiffuse.data.dataset import Pictures
+from undiffuse.data.latents import LatentCache, build_latents
+from undiffuse.data.records import Example, Progress
+from undiffuse.data.render import render
+from undiffuse.data.store import PictureStore
+from undiffuse.model.codec import Codec
+from undiffuse.training.captions import CaptionCache, cache_captions
+from undiffuse.training.recipe import Recipe
+
+FOLDER = "latents"
+
+
+def encode_pictures(
+    recipe: Recipe, variants: int, codec: Codec, pictures: PictureStore, folder: Path, progress: Progress | None
+) -> LatentCache:
+    """Latent means as the autoencoder gives them, of `variants` renderings; the codec's normalisation comes later.
+
+    Args:
+        recipe: its data, seed and precision.
+        variants: renderings of every picture.
+        codec: with the autoencoder.
+        pictures: to render.
+        folder: the run's.
+        progress: told (pictures done, pictures in all, what) after every batch.
+
+    Raises:
+        DataError: when the folder keeps latents of something else.
+    """
+    precision = choose_precision(codec.device, recipe.run.precision)
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(codec.device.type, precision, enabled=precision != torch.float32):
+            return codec.autoencoder.encode(pixels.to(codec.device, memory_format=torch.channels_last))[0].float()
+
+    def draw(pictures: Pictures, index: int, rng: np.random.Generator) -> Example:
+        return render(pictures, index, recipe.data.render, rng)
+
+    identity: dict[str, Any] = {
+        "autoencoder": autoencoder_digest(codec),
+        "render": recipe.data.render.model_dump(mode="json"),
+        "data": recipe.data.path,
+    }
+    if recipe.data.caption:
+        identity["caption"] = recipe.data.caption
+    if recipe.data.label:
+        identity["label"] = recipe.data.label
+    if recipe.data.only:
+        identity["only"] = {name: list(values) for name, values in recipe.data.only.items()}
+    return build_latents(pictures, draw, encode, variants, recipe.run.seed, folder / FOLDER, progress, identity)
+
+
+def encode_captions(text: TextConditioner, cache: LatentCache, folder: Path, progress: Progress | None) -> CaptionCache:
+    """Every caption of these latents, and the empty one, through the frozen text encoder; `folder` is the run's."""
+    said = {caption for row in cache.captions for caption in row} | {""}
+    return cache_captions(text, said, folder / FOLDER, progress)
+
+
+def autoencoder_digest(codec: Codec) -> str:
+    """Sixteen hex digits of the autoencoder's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in codec.autoencoder.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,103 @@
+"""A small net learns the mean latent of a caption, so that a U-Net need not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from undiffuse.checkpoints.api import save_model
+from undiffuse.conditioners.text import TextConditioner
+from undiffuse.core.pictures import grid_image, to_images
+from undiffuse.core.random import BatchNoise, uniform
+from undiffuse.data.latents import LatentCache
+from undiffuse.data.sampler import batch_indices
+from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.networks.sketcher import Sketcher
+from undiffuse.training.captions import CaptionCache
+from undiffuse.training.objectives.base import Objective
+from undiffuse.training.recipe import Recipe
+from undiffuse.training.recipe import SketchObjective as Terms
+from undiffuse.training.shelf import Shelf
+
+PREVIEWS = 16
+PLAYER = "sketcher"
+
+
+@dataclass(frozen=True)
+class Described:
+    """Normalised latents (B, C, h, w), and the token states of what is said of them."""
+
+    z: Tensor
+    states: Tensor  # (B, N, D)
+    mask: Tensor  # (B, N)
+
+
+class SketchTraining(Objective[Described]):
+    """Squared error of the sketch of a caption against latents of what it was said of.
+
+    Args:
+        recipe: of kind "sketch".
+        model: the record whose text part has the net that learns.
+        text: that part.
+        cache: latents and captions of the data set.
+        captions: states of those captions.
+    """
+
+    def __init__(
+        self, recipe: Recipe, model: LatentDiffusion, text: TextConditioner, cache: LatentCache, captions: CaptionCache
+    ) -> None:
+        terms = recipe.objective
+        assert isinstance(terms, Terms) and isinstance(text.sketcher, Sketcher)
+        self.recipe = recipe
+        self.terms = terms
+        self.model = model
+        self.text = text
+        self.cache = cache
+        self.players = {PLAYER: text.sketcher.train().requires_grad_(True)}
+        self.shelf = Shelf(cache, captions, None, {"text": text}, model.device)
+
+    def batch(self, step: int, slots: range) -> Described:
+        """Latents and states for these slots, functions of (seed, step, slot), where the nets are."""
+        seed, size = self.recipe.run.seed, self.recipe.run.batch
+        variants = (uniform((size,), "variant", seed, step)[slots.start : slots.stop] * self.cache.variants).long()
+        indices = torch.from_numpy(batch_indices(seed, step, slots, size, len(self.cache)))
+        places = (indices * self.cache.variants + variants).to(self.model.device)
+        noise = BatchNoise(self.model.device, size, slots, "sketch", seed, step)
+        said = noise.uniform("silent") >= self.terms.drop
+        cond = self.shelf.cond("text", places, said, {}, (0, 0))
+        states, mask = cond.tokens, cond.token_mask
+        assert states is not None and mask is not None
+        longest = int(mask.sum(1).max())
+        states, mask = states[:, :longest], mask[:, :longest]
+        if self.terms.noise:
+            share = self.terms.noise * states[mask].std()
+            states = states + share * noise.normal("states", states.shape[1:]) * mask[..., None]
+        return Described(self.model.codec.normalise(self.shelf.latents(places)), states, mask)
+
+    def loss(self, player: str, batch: Described, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean squared error, and the share of the variance of the batch that is left."""
+        sketch = self.players[player](batch.states, batch.mask).float()
+        loss = (sketch - batch.z).square().mean()
+        return loss, {"loss": loss, "unexplained": loss / batch.z.var(dim=0).mean()}
+
+    def describe(self) -> dict[str, Any]:
+        """Pictures, and the size of the net."""
+        return {"pictures": len(self.cache), **super().describe()}
+
+    def preview(self, step: int) -> Image.Image:
+        """Sketches of the recipe's prompts, or of the first captions of the cache, as the decoder shows them."""
+        prompts = self.terms.preview_prompts or tuple(row[0] for row in self.cache.captions[:PREVIEWS])
+        self.text.forget()
+        sketch = self.text([{"caption": prompt} for prompt in prompts]).spatial
+        assert sketch is not None
+        return grid_image(to_images(self.model.codec.decode(sketch)))
+
+    def export(self, folder: Path) -> None:
+        """Write the whole model, which knows the net and does not draw by it yet."""
+        self.text.forget()
+        save_model(self.model, folder)

@@ -1,0 +1,162 @@
+"""Between the stages: the mean latent of a caption is learned, and stage two begins with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from undiffuse.checkpoints.api import load_model, save_model
+from undiffuse.conditioners.maps import MapSpec
+from undiffuse.conditioners.text import TextConditioner
+from undiffuse.core.errors import SpecError
+from undiffuse.generation.generator import Generator
+from undiffuse.generation.request import Request
+from undiffuse.model.build import build_model
+from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.model.spec import ModelSpec
+from undiffuse.training.objectives.diffusion import DiffusionTraining
+from undiffuse.training.objectives.sketch import SketchTraining
+from undiffuse.training.prepare import prepare
+from undiffuse.training.recipe import load_recipe
+from undiffuse.training.run import resume, train
+from undiffuse.training.start import settle
+
+Photos = Callable[..., Path]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def recipe_file(diffusion_recipe: Path, make_photos: Photos, tiny_folder: Path) -> Path:
+    """A recipe of six steps that teaches the tiny model sketches of red and blue pictures."""
+    text = diffusion_recipe.read_text()
+    head, tail = text.split("[objective]")[0], text.split("[optimizer]")[1]
+    tables = f"""
+[objective]
+kind = "sketch"
+start = "{tiny_folder}"
+variants = 2
+net = {{ width = 16, depth = 1, rank = 8 }}
+preview_prompts = ["red picture", "blue picture"]
+"""
+    diffusion_recipe.write_text(head.replace('"photos"', f'"{make_photos(8, "texts")}"') + tables + "\n[optimizer]" + tail)
+    return diffusion_recipe
+
+
+def sketch_of(model: LatentDiffusion, *captions: str) -> torch.Tensor:
+    text = next(part for part in model.conditioner.parts if isinstance(part, TextConditioner))
+    sketch = text([{"caption": caption} for caption in captions]).spatial
+    assert sketch is not None
+    return sketch
+
+
+def test_the_model_knows_sketches_and_draws_as_before(recipe_file: Path, tiny_model: LatentDiffusion, tmp_path: Path) -> None:
+    model = load_model(train(settle(load_recipe(recipe_file, ["run.preview_every=6"])), tmp_path / "run"))
+
+    assert sketch_of(model, "red picture", "").shape == (2, 4, 8, 8)
+    assert model.spec.denoiser.spatial_channels == 4
+    assert (tmp_path / "run/previews/00000006.png").is_file()
+    request = Request("a fox", label="boat", steps=2, seed=3)
+    before, after = (Generator(m, device="cpu", precision="fp32", tell=None)(request).images[0] for m in (tiny_model, model))
+    assert after.tobytes() == before.tobytes()
+
+
+def test_a_sketch_nears_the_mean_of_what_a_caption_is_said_of(recipe_file: Path, tmp_path: Path) -> None:
+    changes = ["run.steps=150", "run.save_every=150", "optimizer.rate=3e-3", "optimizer.ema=0.9", "objective.drop=0"]
+    recipe = settle(load_recipe(recipe_file, changes))
+    model = load_model(train(recipe, tmp_path / "run"))
+    objective = prepare(recipe, tmp_path / "run", CPU)
+    assert isinstance(objective, SketchTraining)
+    rows = [row[0].split()[0] for row in objective.cache.captions]
+    z = model.codec.normalise(objective.cache.latents(range(len(rows)), [0] * len(rows)))
+    means = torch.stack([z[[word == row for row in rows]].mean(0) for word in ("red", "blue")])
+    errors = torch.cdist(sketch_of(model, "red picture", "blue picture").flatten(1), means.flatten(1))
+    apart = (means[0] - means[1]).norm()
+    assert errors.diagonal().max() < 0.3 * apart
+    assert errors.diagonal().max() < 0.5 * errors.fliplr().diagonal().min()
+
+
+def test_only_the_sketcher_learns(recipe_file: Path, tmp_path: Path) -> None:
+    objective = prepare(settle(load_recipe(recipe_file, ["objective.noise=0.1"])), tmp_path, CPU)
+    assert isinstance(objective, SketchTraining)
+    loss, values = objective.loss("sketcher", objective.batch(0, range(4)), 0)
+    loss.backward()
+    assert values.keys() == {"loss", "unexplained"}
+    assert all(p.grad is not None for p in objective.players["sketcher"].parameters())
+    assert all(p.grad is None for p in objective.text.encoder.parameters())
+
+
+def test_slots_decide_what_is_in_them(recipe_file: Path, tmp_path: Path) -> None:
+    objective = prepare(settle(load_recipe(recipe_file, ["objective.noise=0.1"])), tmp_path, CPU)
+    assert isinstance(objective, SketchTraining)
+    whole, part = objective.batch(3, range(4)), objective.batch(3, range(2, 4))
+    assert torch.equal(part.z, whole.z[2:])
+    assert torch.equal(part.mask, whole.mask[2:, : part.mask.shape[1]])
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(recipe_file: Path, tmp_path: Path) -> None:
+    level = ["optimizer.decay=none"]  # so that the first steps of a run do not depend on how many follow
+    whole = train(settle(load_recipe(recipe_file, level)), tmp_path / "whole")
+    train(settle(load_recipe(recipe_file, [*level, "run.steps=2"])), tmp_path / "parts")
+    part = resume(tmp_path / "parts", recipe=settle(load_recipe(recipe_file, level)))
+    ours, theirs = (load_model(folder).conditioner.state_dict() for folder in (whole, part))
+    assert any(".sketcher." in name for name in ours)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_stage_two_goes_on_with_sketches(recipe_file: Path, tmp_path: Path) -> None:
+    sketched = train(settle(load_recipe(recipe_file)), tmp_path / "sketched")
+    lines = recipe_file.read_text().replace('kind = "sketch"', 'kind = "diffusion"')
+    recipe_file.write_text("\n".join(line for line in lines.splitlines() if not line.startswith("net = ")))
+    recipe = settle(load_recipe(recipe_file, [f"objective.start={sketched}", "run.steps=2", "optimizer.rate=0.05"]))
+    objective = prepare(recipe, tmp_path / "prepared", CPU)
+    assert isinstance(objective, DiffusionTraining)
+    batch = objective.batch(0, range(4))
+    said = [
+        objective.cache.captions[place // 2][place % 2] if told else ""
+        for place, told in zip(batch.places.tolist(), batch.said["text"].tolist(), strict=True)
+    ]
+    cond = objective._cond(batch)
+    torch.testing.assert_close(cond.spatial, sketch_of(load_model(sketched), *said), atol=2e-3, rtol=2e-3)
+
+    model = load_model(train(recipe, tmp_path / "run"))
+    assert torch.equal(sketch_of(model, "red picture"), sketch_of(load_model(sketched), "red picture"))
+    first = model.denoiser.network.state_dict()["first.weight"]
+    assert first[:, 4:].abs().max() > 0  # the net has begun to look at them
+
+
+def test_a_sketch_can_be_learned_anew(recipe_file: Path, tmp_path: Path) -> None:
+    first = train(settle(load_recipe(recipe_file, ["run.steps=1"])), tmp_path / "first")
+    changes = [f"objective.start={first}", "objective.net.width=24", "run.steps=1"]
+    model = load_model(train(settle(load_recipe(recipe_file, changes)), tmp_path / "second"))
+    assert model.spec.denoiser.spatial_channels == 4
+    assert sketch_of(model, "red picture").shape == (1, 4, 8, 8)
+
+
+def test_a_model_without_words_is_refused(recipe_file: Path, tiny_spec: ModelSpec, tmp_path: Path) -> None:
+    denoiser = tiny_spec.denoiser.model_copy(update={"context_width": None, "vector_width": 8})
+    mute = tiny_spec.model_copy(update={"conditioners": tiny_spec.conditioners[1:], "denoiser": denoiser})
+    save_model(build_model(mute), tmp_path / "mute")
+    with pytest.raises(SpecError, match="reads no captions; a sketch is made from words"):
+        prepare(settle(load_recipe(recipe_file, [f"objective.start={tmp_path / 'mute'}"])), tmp_path / "run", CPU)
+
+
+def test_a_model_that_reads_maps_already_is_refused(recipe_file: Path, tiny_model: LatentDiffusion, tmp_path: Path) -> None:
+    spec = tiny_model.spec
+    maps = MapSpec(classes=("grass",), factor=2, width=3)
+    denoiser = spec.denoiser.model_copy(update={"spatial_channels": 3})
+    text = tiny_model.conditioner.parts[0]
+    assert isinstance(text, TextConditioner)
+    mapped = spec.model_copy(update={"conditioners": (*spec.conditioners, maps), "denoiser": denoiser})
+    save_model(build_model(mapped, text.tokenizer), tmp_path / "mapped")
+    with pytest.raises(SpecError, match="reads 3 channels of maps beside its words; a sketch comes before them"):
+        prepare(settle(load_recipe(recipe_file, [f"objective.start={tmp_path / 'mapped'}"])), tmp_path / "run", CPU)
+
+
+def test_a_recipe_of_stage_two_cannot_ask_for_one(diffusion_recipe: Path, make_photos: Photos, tiny_folder: Path) -> None:
+    given = ["conditioners.text.sketch.rank=8", f"objective.codec={tiny_folder}", f"data.path={make_photos(4)}"]
+    recipe = settle(load_recipe(diffusion_recipe, [*given, f"conditioners.text.source={tiny_folder}"]))
+    with pytest.raises(SpecError, match="with a sketch; a sketch is learned before; train a recipe of kind 'sketch'"):
+        prepare(recipe, diffusion_recipe.parent / "run", CPU)
