@@ -13,6 +13,8 @@ from torch import Tensor
 from undiffuse.conditioners.base import ConditionerPart, Size
 from undiffuse.conditioners.maps import MapConditioner
 from undiffuse.conditioners.palette import paint
+from undiffuse.conditioners.text import TextConditioner
+from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.pictures import to_images
 from undiffuse.generation.given import given_by
 from undiffuse.generation.request import Request
@@ -24,7 +26,8 @@ class Entrance:
     """One context of a model, with what it delivered for this drawing.
 
     `tokens` (N, D), `vector` (D,) and `spatial` (S, h, w) are None where the part takes another way. `given` are the pictures
-    that were shown to it, by name; `said` tells whether it was told anything. `weight` is the root mean square of what the
+    that were shown to it, by name; `sketch` is the map decoded, where words were made into one; `said` tells whether it was
+    told anything. `weight` is the root mean square of what the
     first convolution multiplies its channels by.
     """
 
@@ -35,6 +38,7 @@ class Entrance:
     vector: Tensor | None
     spatial: Tensor | None
     given: dict[str, Image.Image]
+    sketch: Image.Image | None
     weight: float | None
 
 
@@ -61,10 +65,18 @@ def entrances(request: Request, readings: Mapping[str, Any], model: LatentDiffus
                 vector=None if cond.vector is None else cond.vector[0].float().cpu(),
                 spatial=spatial,
                 given=shown,
+                sketch=_sketch(part, cond, model),
                 weight=weight,
             )
         )
     return found
+
+
+def _sketch(part: ConditionerPart, cond: Conditioning, model: LatentDiffusion) -> Image.Image | None:
+    """What words alone make the model expect, as its decoder shows it; None where no sketch was made of them."""
+    if cond.spatial is None or not isinstance(part, TextConditioner):
+        return None
+    return to_images(model.codec.decode(cond.spatial.to(model.device)))[0]
 
 
 def first_weight(model: LatentDiffusion, start: int, stop: int) -> float | None:

@@ -69,6 +69,11 @@ model learned:</p>"""
 
 BESIDE = "<p>{what} became {channels} channels of {size}. {weight}</p>"
 
+SKETCH = """
+<p>Words have no places, so a small network made them into some: before any noise was looked at, it guessed the mean of all
+pictures that these words could be said of. That is a blur, and as much as words alone can tell; the U-Net draws the one
+picture that fits both it and the noise.</p>"""
+
 WEIGHT = "The first convolution weighs a channel of it {times} times as much as one of the latent (root mean square)."
 
 KEPT = """The finished picture above carries its own request: save it, and <code>undiffuse verify</code> draws it again."""

@@ -139,6 +139,9 @@ def _beside(story: Story, one: Entrance, side: int) -> str:
     for name, image in one.given.items():
         look = "pixels" if max(image.size) < TINY else ""
         given += figure(img(photo(image, min(side, 256)), f"Given: {name}", look, image.size), text(name))
+    if one.sketch is not None:
+        picture = img(photo(one.sketch, min(side, 256)), "The sketch of the words, decoded", size=one.sketch.size)
+        given += figure(picture, "the sketch, decoded")
     height, width = one.spatial.shape[1:]
     thumbs = "".join(
         figure(img(exact(image), f"Channel {place}", "pixels", (width, height)), f"channel {place}")
@@ -151,6 +154,7 @@ def _beside(story: Story, one: Entrance, side: int) -> str:
     if len(one.spatial) > CHANNELS:
         weight += f" The first {CHANNELS} are shown."
     said = prose.BESIDE.format(what=kind, channels=len(one.spatial), size=sides(width, height), weight=weight)
+    said += prose.SKETCH if one.sketch is not None else ""
     return f'<h3>{kind}</h3>{said}<div class="grid small">{given}</div><div class="channels">{thumbs}</div>'
 
 

@@ -9,9 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from undiffuse.core.pictures import to_images
 from undiffuse.core.random import normal
 from undiffuse.explain.contrasts import otherwise, silenced, with_one_word_less
 from undiffuse.explain.looks import Viewer, channel_images, coloured, fit_colours, heat_image, lit
+from undiffuse.explain.saying import entrances
 from undiffuse.explain.story import Story, evenly, lit_steps, tell
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
@@ -117,6 +119,19 @@ def test_models_without_words_have_a_story_too(
     channels = sum(len(one.spatial) for one in story.entrances if one.spatial is not None)
     assert channels == spatial.model.spec.denoiser.spatial_channels
     assert bool(story.lightings) == ("boxes" in said)
+
+
+def test_a_sketch_of_the_words_is_shown(sketching_model: LatentDiffusion) -> None:
+    draw = Generator(sketching_model, device="cpu", precision="fp32", tell=None)
+    story = tell(draw, Request("a fox", seed=3, steps=2), words=False)
+
+    (words,) = story.entrances
+    expected = sketching_model.conditioner([{"caption": "a fox"}], (8, 8)).spatial
+    assert expected is not None and words.spatial is not None and words.sketch is not None
+    torch.testing.assert_close(words.spatial, expected[0])
+    assert words.sketch.tobytes() == to_images(sketching_model.codec.decode(expected))[0].tobytes()
+    chapter = entrances(story, 64)
+    assert chapter is not None and "the sketch, decoded" in chapter.inside and "made them into some" in chapter.inside
 
 
 def test_saying_nothing_keeps_what_is_known(spatial: Generator) -> None:
