@@ -35,8 +35,23 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning"),
 ]
 SEED = "Seed (empty: any)"
-PATIENCE = 20_000  # milliseconds
+PATIENCE = 60_000  # milliseconds: a page takes 20 seconds to open on a machine that is busy with other things
 QUIET = re.compile(r"favicon|manifest\.json|404 \(Not Found\)|reset_layers")  # the last is gradio's canvas, used at once
+
+LATE_END = """
+const reach = window.fetch;
+const late = () => new TransformStream({
+  async transform(some, on) {
+    if (new TextDecoder().decode(some).includes("close_stream")) await new Promise((now) => setTimeout(now, 2000));
+    on.enqueue(some);
+  },
+});
+window.fetch = async (what, how) => {
+  const answer = await reach(what, how);
+  return (what.url ?? "").includes("/queue/data") ? new Response(answer.body.pipeThrough(late()), answer) : answer;
+};
+"""
+"""The page reads the end of the stream of answers two seconds late, so that there is time to click before."""
 
 
 def reads_maps(spec: ModelSpec) -> LatentDiffusion:
@@ -67,6 +82,7 @@ def studio(tiny_folder: Path, tiny_spec: ModelSpec, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    playwright.expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -81,13 +97,7 @@ def page(studio: Served, browser: Any) -> Iterator[Any]:
     page.on("pageerror", lambda error: None if QUIET.search(str(error)) else wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" and not QUIET.search(said.text) else None)
     page.on("request", lambda asked: None if asked.url.startswith((studio.url, "data:", "blob:")) else wrong.append(asked.url))
-    with page.expect_response(lambda answer: "/queue/join" in answer.url):  # fields are made to fit the model
-        page.goto(f"{studio.url}/studio/")
-    page.get_by_label("Prompt", exact=True).first.wait_for()
-    for _ in range(1000):
-        page.wait_for_timeout(200)  # what was looked up is on the page, which then takes clicks for sure
-        if not studio.desk.engine.asked():
-            break
+    page.goto(f"{studio.url}/studio/")
     yield page
     page.close()
     assert wrong == []
@@ -127,12 +137,34 @@ def until_idle(page: Any, studio: Served) -> None:
 def told(panel: Any, words: str) -> str:
     """What the finished picture tells, once that has these words in it."""
     box = panel.get_by_label("What the picture tells")
-    playwright.expect(box).to_have_value(re.compile(re.escape(words)), timeout=PATIENCE)
+    playwright.expect(box).to_have_value(re.compile(re.escape(words)))
     return box.input_value()
 
 
 def upload(panel: Any, picture: Path) -> None:
     panel.locator("input[type=file]").first.set_input_files(str(picture))
+
+
+def at_rest(page: Any, label: Any) -> str:
+    """What a label says once it says the same for a while."""
+    said = [label.inner_text()]
+    for _ in range(200):
+        page.wait_for_timeout(100)
+        said.append(label.inner_text())
+        if len(set(said[-4:])) == 1 and len(said) > 4:
+            return said[-1]
+    raise AssertionError(f"it goes on changing: {said[-10:]}")
+
+
+def stroke(page: Any, panel: Any, begin: tuple[float, float], way: tuple[float, float]) -> None:
+    """Paint on the canvas: from a point, as shares of its sides, so many pixels on."""
+    panel.get_by_role("button", name="Brush", exact=True).click()
+    box = panel.locator("canvas").first.bounding_box()
+    x, y = box["x"] + begin[0] * box["width"], box["y"] + begin[1] * box["height"]
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + way[0], y + way[1], steps=4)
+    page.mouse.up()
 
 
 @pytest.fixture
@@ -151,6 +183,30 @@ def test_draw_by_the_keyboard(page: Any, studio: Served) -> None:
     newest = studio.desk.jobs.pictures(limit=1)[0]
     assert read_request(studio.desk.jobs.file(newest)).prompt == "a fox"
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_what_is_filled_in_at_once_stays(page: Any) -> None:
+    panel = open_tab(page, "Draw")
+    fill(panel, "a fox")
+    panel.get_by_text("More", exact=True).click()
+
+    playwright.expect(panel.get_by_label("Class", exact=True)).to_have_value("no class")  # the fields fit the model by now
+    assert panel.get_by_label("Prompt", exact=True).input_value() == "a fox"
+    assert panel.get_by_label(SEED).input_value() == "7"
+
+
+def test_a_click_is_heard_while_the_stream_of_answers_ends(studio: Served, browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(PATIENCE)
+    page.add_init_script(LATE_END)
+    page.goto(f"{studio.url}/studio/")
+    panel = open_tab(page, "Draw")
+    panel.get_by_text("More", exact=True).click()
+    panel.get_by_label("Class", exact=True).wait_for()  # the last answer, the stream ends
+    panel.get_by_role("button", name="Wear it").click()
+
+    playwright.expect(panel.get_by_label("Prompt", exact=True)).to_have_value("<lora:style:0.8>")
+    page.close()
 
 
 def test_stop_ends_the_job(page: Any, studio: Served) -> None:
@@ -278,7 +334,7 @@ def test_a_picture_that_tells_its_settings_fills_the_fields(page: Any, studio: S
     panel = open_tab(page, "From a picture")
     upload(panel, tmp_path / "told.png")
 
-    playwright.expect(panel.get_by_label("Prompt", exact=True)).to_have_value("a wolf", timeout=PATIENCE)
+    playwright.expect(panel.get_by_label("Prompt", exact=True)).to_have_value("a wolf")
     playwright.expect(panel.get_by_label("Negative prompt")).to_have_value("red")
     playwright.expect(panel.get_by_label(SEED)).to_have_value("5")
     panel.get_by_role("button", name="Draw", exact=True).click()
@@ -291,20 +347,12 @@ def test_inpaint_keeps_what_is_not_painted_over(page: Any, studio: Served, photo
     Image.effect_noise((200, 160), 60).convert("RGB").save(photo)
     panel = open_tab(page, "Inpaint")
     zoom = panel.locator(".canvas").get_by_text(re.compile(r"^\d+%$")).first
-    playwright.expect(zoom).not_to_have_text("100%", timeout=PATIENCE)  # the empty canvas is there, and fitted
-    empty = zoom.inner_text()
+    playwright.expect(zoom).not_to_have_text("100%")  # the empty canvas is there, and fitted
+    empty = at_rest(page, zoom)
     upload(panel, photo)
-    playwright.expect(zoom).not_to_have_text(empty, timeout=PATIENCE)  # and now the photo
-    page.wait_for_timeout(500)
-    panel.get_by_role("button", name="Brush", exact=True).click()
-    canvas = panel.locator("canvas").first
-    box = canvas.bounding_box()
-    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(*middle)
-    page.mouse.down()
-    page.mouse.move(middle[0] + 6, middle[1] + 4, steps=4)
-    page.mouse.up()
-    page.wait_for_timeout(500)
+    playwright.expect(zoom).not_to_have_text(empty)  # and now the photo
+    at_rest(page, zoom)
+    stroke(page, panel, (0.5, 0.5), (6, 4))
     fill(panel, "a hat")
     panel.get_by_role("spinbutton", name="number input for Soft edge").fill("5")
     panel.get_by_role("spinbutton", name="number input for Soft edge").blur()
@@ -323,13 +371,8 @@ def test_paint_in_the_colours_of_a_model(page: Any, studio: Served) -> None:
     panel.get_by_label("Model", exact=True).click()
     page.get_by_role("option", name="maps").click()
     panel.locator(".swatches").get_by_text("grass").wait_for()
-    panel.get_by_role("button", name="Brush", exact=True).click()
-    box = panel.locator("canvas").first.bounding_box()
-    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"])
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"], steps=4)
-    page.mouse.up()
-    page.wait_for_timeout(500)
+    stroke(page, panel, (0.4, 0.5), (100, 0))
+    playwright.expect(panel.locator(".canvas").get_by_role("button", name="Undo")).to_be_enabled()
     fill(panel, "")
     panel.get_by_role("button", name="Draw", exact=True).click()
 
@@ -398,25 +441,29 @@ def test_the_gallery_finds_a_picture_and_draws_it_again(page: Any, studio: Serve
     told(panel, "a green boat")
 
     panel = open_tab(page, "Gallery")
+    panel.get_by_label("Search in what pictures tell").fill("what no picture tells")
+    panel.get_by_text("0 of ").first.wait_for()
     panel.get_by_label("Search in what pictures tell").fill("green boat")
     panel.get_by_text("1 of ").first.wait_for()
     panel.locator(".library button img").first.click()
     told(panel, "a green boat")
     panel.get_by_role("button", name="Draw it again").click()
     draw = page.locator("[role=tabpanel]:visible")
-    playwright.expect(draw.get_by_label("Prompt", exact=True)).to_have_value("a green boat", timeout=PATIENCE)
+    playwright.expect(draw.get_by_label("Prompt", exact=True)).to_have_value("a green boat")
     playwright.expect(draw.get_by_label(SEED)).to_have_value("7")
 
 
 def test_the_queue_shows_jobs_and_stops_them(page: Any, studio: Served) -> None:
-    live = studio.desk.submit(Request("waiting in line", steps=400, count=4), None, "api")
+    long = Request("waiting in line", steps=400, count=16, width=64, height=64)
+    live = studio.desk.submit(long, None, "api")
     panel = open_tab(page, "Queue")
-    playwright.expect(panel.locator(".jobs")).to_contain_text("waiting in line", timeout=PATIENCE)
-    other = studio.desk.submit(Request("the second one", steps=400, count=4), None, "api")
+    playwright.expect(panel.locator(".jobs")).to_contain_text("waiting in line")
+    other = studio.desk.submit(long.replace(prompt="the second one"), None, "api")
+    playwright.expect(panel.locator(".jobs")).to_contain_text("the second one")
     panel.get_by_label("Job to stop").click()
     page.get_by_role("option", name=re.compile("the second one")).click()
     panel.get_by_role("button", name="Stop it").click()
-    playwright.expect(panel.locator(".jobs")).not_to_contain_text("the second one", timeout=PATIENCE)
+    playwright.expect(panel.locator(".jobs")).not_to_contain_text("the second one")
     assert live.job.id in studio.desk.live and other.job.id not in studio.desk.live
     panel.get_by_role("button", name="Stop all").click()
 

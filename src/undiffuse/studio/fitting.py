@@ -9,10 +9,9 @@ import gradio as gr
 
 from undiffuse.core.errors import UndiffuseError
 from undiffuse.studio.counter import Counter, Facts
-from undiffuse.studio.settings import Settings
+from undiffuse.studio.settings import NO_CLASS, Settings
 from undiffuse.studio.showing import sentence
 
-NO_CLASS = ("no class", "")
 FITTED = ("label", "clip_skip")
 USUAL = {"label": "", "clip_skip": 1}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
@@ -44,11 +43,21 @@ def seen(facts: Facts, told: dict[str, Any]) -> dict[str, bool]:
 def fitted(facts: Facts, told: dict[str, Any]) -> list[Any]:
     """The fields of `FITTED` with these values, for a model."""
     wanted = seen(facts, told)
-    classes = [NO_CLASS, *((label, label) for label in facts.labels)]
     return [
-        gr.Dropdown(choices=classes, value=told["label"], visible=wanted["label"]),
+        gr.Dropdown(choices=classes(facts), value=told["label"], visible=wanted["label"]),
         gr.Slider(value=told["clip_skip"], visible=wanted["clip_skip"]),
     ]
+
+
+def fresh(facts: Facts) -> list[Any]:
+    """The fields of `FITTED` as a model has them, whatever their values are."""
+    wanted = seen(facts, USUAL)
+    return [gr.Dropdown(choices=classes(facts), visible=wanted["label"]), gr.Slider(visible=wanted["clip_skip"])]
+
+
+def classes(facts: Facts) -> list[tuple[str, str]]:
+    """The classes that a model knows, as choices; none of them comes first."""
+    return [NO_CLASS, *((label, label) for label in facts.labels)]
 
 
 def fit(counter: Counter, fields: Settings) -> None:
@@ -71,14 +80,14 @@ def fit_after(counter: Counter, fields: Settings, filled: Any) -> None:
 
 
 def fit_all(counter: Counter, page: gr.Blocks, tabs: list[Settings]) -> None:
-    """Have the fields of all tabs fit the first model when the page is opened; seeds are empty then."""
+    """Have the fields of all tabs fit the first model when the page is opened; what is filled in by then stays."""
 
     async def opened() -> list[Any]:
         facts = await facts_of(counter, None)
-        return [field for _ in tabs for field in fitted(facts, USUAL)]
+        return [field for _ in tabs for field in fresh(facts)]
 
     seeds = [one.fields["seed"] for one in tabs]
-    page.load(None, None, seeds, js=f"() => Array({len(seeds)}).fill(null)")
+    page.load(None, seeds, seeds, js="(...seeds) => seeds.map((seed) => (seed === -1 ? null : seed))")
     outputs = [one.fields[name] for one in tabs for name in FITTED]
     page.load(opened, None, outputs, **QUIET)
 

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from undiffuse.studio.counter import Counter
+from undiffuse.studio.hearing import SCRIPT
 from undiffuse.studio.look import CSS, HEAD, theme
 from undiffuse.studio.page import build_page
 
@@ -22,7 +23,7 @@ def mount(app: Any, counter: Counter, library: Path, gallery: Path | None = None
         gallery: folder of further pictures, which are shown and never changed.
         path: where on the application.
     """
-    options: dict[str, Any] = {"theme": theme(), "css": CSS, "head": HEAD, "footer_links": []}
+    options: dict[str, Any] = {"theme": theme(), "css": CSS, "head": HEAD + SCRIPT, "footer_links": []}
     options["allowed_paths"] = [str(library.resolve())]  # of the gallery only small copies are shown
     quiet: dict[str, Any] = {"ssr_mode": False, "show_error": True, "mcp_server": False, "enable_monitoring": False}
     return gr.mount_gradio_app(app, build_page(counter, gallery), path, **options, **quiet)

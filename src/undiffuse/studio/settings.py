@@ -19,6 +19,7 @@ from undiffuse.studio.counter import Counter
 from undiffuse.studio.showing import said
 from undiffuse.studio.wearing import wardrobe, wearable
 
+NO_CLASS = ("no class", "")
 OWN = "the solver's own"
 EXACT = 2**53  # the largest whole number up to which browsers count
 SOLVERS = [entry.label for entry in ENTRIES if entry.name != "ddim_inverse"]
@@ -69,7 +70,7 @@ def settings(counter: Counter, second_pass: bool = True, several: bool = True) -
             told["width"] = gr.Number(0, label="Width (0: the model's)", precision=0, minimum=0, maximum=8192)
             told["height"] = gr.Number(0, label="Height (0: the model's)", precision=0, minimum=0, maximum=8192)
         with gr.Row():
-            told["label"] = gr.Dropdown([], value="", label="Class", allow_custom_value=True, visible=False)
+            told["label"] = gr.Dropdown([NO_CLASS], value="", label="Class", allow_custom_value=True, visible=False)
             told["clip_skip"] = gr.Slider(1, 12, 1, step=1, label="Clip skip", visible=False)
         with gr.Row(visible=second_pass):
             told["hires"] = gr.Slider(1, 4, 1, step=0.25, label="Second pass, times")
