@@ -1,6 +1,6 @@
-"""Put a trained run into the package as the embedded default: U-Net and text encoder as int8, autoencoder as fp16.
+"""Put a trained run into the package as the embedded default, every weight in 8 bits.
 
-    python recipes/emoji/pack.py runs/emoji-longer [runs/emoji-decoder]
+    python recipes/emoji/pack.py runs/emoji-sketched [runs/emoji-decoder]
 
 The second run, if any, gives the decoder; its latents must be those of the first. The model card in that folder
 is written by hand and stays. Prints what each file takes.
@@ -15,7 +15,7 @@ import torch
 import undiffuse
 from undiffuse.checkpoints.api import default_folder, load_codec
 
-FORMS = {"autoencoder": "fp16", "denoiser": "int8", "conditioner": "int8"}
+FORM = "int8"
 MOST_MB = 40
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     model, folder = undiffuse.load_model(sys.argv[1]), default_folder()
     if len(sys.argv) == 3:
         take_decoder(model, sys.argv[2])
-    undiffuse.save_model(model, folder, {name: FORMS[name] for name in model.parts()})
+    undiffuse.save_model(model, folder, dict.fromkeys(model.parts(), FORM))
     sizes = {path.name: path.stat().st_size / 1e6 for path in sorted(folder.iterdir())}
     for name, size in sizes.items():
         print(f"{size:8.2f} MB  {name}")
