@@ -1,4 +1,4 @@
-"""Draw how runs learned, a panel each, as SVG: loss by pictures seen, in the means of twenty logged steps.
+"""Draw how runs learned, a panel each, as SVG: loss by pictures seen, in means over forty parts of a run.
 
 python recipes/emoji/curves.py runs/emoji-sketch runs/emoji-sketched > docs/embedded-model/curves.svg
 """
