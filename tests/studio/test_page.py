@@ -212,7 +212,7 @@ def test_a_click_is_heard_while_the_stream_of_answers_ends(studio: Served, brows
 def test_stop_ends_the_job(page: Any, studio: Served) -> None:
     panel = open_tab(page, "Draw")
     fill(panel, "a fox that takes long", steps=150)
-    panel.get_by_role("spinbutton", name="number input for Pictures").fill("4")
+    panel.get_by_role("spinbutton", name="number input for Pictures").fill("16")
     make_large(panel)
     panel.get_by_role("button", name="Draw", exact=True).click()
     page.wait_for_function("[...document.querySelectorAll('.bar-words')].some(bar => /%/.test(bar.textContent))")
