@@ -73,14 +73,14 @@ def test_a_job_is_drawn_as_a_generator_draws_it(client: httpx.Client, alone: Gen
 
 
 def test_events_tell_steps_previews_pictures_and_the_end(client: httpx.Client) -> None:
-    job = client.post("/api/jobs", json={**FOX, "steps": 40, "seed": 3}).json()["id"]
+    job = client.post("/api/jobs", json={**FOX, "steps": 400, "seed": 3}).json()["id"]  # long enough to be heard of
 
     told = events(client, f"/api/jobs/{job}/events?previews=true")
 
     kinds = [kind for kind, _ in told]
     assert set(kinds) == {"step", "preview", "picture", "end"} and kinds[-2:] == ["picture", "end"]
     steps = [data["done"] for kind, data in told if kind == "step"]
-    assert steps == list(range(steps[0], 41))
+    assert steps == list(range(steps[0], 401))
     preview = next(data for kind, data in told if kind == "preview")
     shown = Image.open(io.BytesIO(base64.b64decode(preview["image"].partition(",")[2])))
     assert (shown.size, shown.format) == ((16, 16), "JPEG")
