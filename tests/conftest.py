@@ -171,3 +171,11 @@ def diffusion_recipe(tmp_path: Path) -> Path:
     path = tmp_path / "diffusion.toml"
     path.write_text(TINY_RUN.format(tables=TINY_DIFFUSION))
     return path
+
+
+def with_objective(recipe: Path, photos: Path, tables: str) -> Path:
+    """The recipe in this file, in place, about other pictures and with another objective."""
+    text = recipe.read_text()
+    head, tail = text.split("[objective]")[0], text.split("[optimizer]")[1]
+    recipe.write_text(head.replace('"photos"', f'"{photos}"') + tables + "\n[optimizer]" + tail)
+    return recipe

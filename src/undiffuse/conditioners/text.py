@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -17,7 +16,7 @@ from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Route
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec
-from undiffuse.networks.sketcher import Sketcher
+from undiffuse.networks.sketcher import Sketcher, resized
 from undiffuse.networks.text.bert import BertEncoder
 from undiffuse.networks.text.wordpiece import Tokens, encode
 
@@ -142,25 +141,16 @@ class TextConditioner(ConditionerPart):
         """Tokens (B, N, D), their mask (B, N), when pooled a vector (B, D), with a sketcher its map (B, C, h, w)."""
         captions = [row.get("caption") or "" for row in rows]
         cond = Conditioning.cat([self._recall(caption) for caption in captions]) if self.frozen else self._encode(captions)
-        return cond if cond.spatial is None else replace(cond, spatial=_fitted(cond.spatial, size))
+        return cond if cond.spatial is None or size is None else replace(cond, spatial=resized(cond.spatial, size))
 
-    def encode_many(self, captions: Sequence[str], batch: int = 256) -> Conditioning:
-        """The conditioning of many captions at once, `batch` at a time, without gradients and without the memory.
+    def states(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token states (B, N, D), zero at padding, and which of them count (B, N): the encoder alone, without the memory.
 
-        Equal to that of single rows up to the rounding of a batched product; meant for caches of a whole data set.
+        Equal to those of single rows up to the rounding of a batched product; meant for caches of a whole data set.
         """
-        with torch.no_grad():
-            starts = range(0, len(captions), batch)
-            return Conditioning.cat([self._encode(captions[start : start + batch]) for start in starts])
-
-    def conclude(self, states: Tensor, mask: Tensor) -> Conditioning:
-        """Everything that is delivered for token states (B, N, D), zero where `mask` (B, N) is false."""
-        return Conditioning(
-            tokens=states,
-            token_mask=mask,
-            vector=_mean(states, mask) if self.pooled else None,
-            spatial=None if self.sketcher is None else self.sketcher(states, mask),
-        )
+        ids, mask, _ = self._tokenize(captions)
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        return self.encoder(ids, mask) * mask[..., None], mask
 
     def resize(self, length: int) -> None:
         """Read captions of up to `length` tokens from now on.
@@ -213,10 +203,13 @@ class TextConditioner(ConditionerPart):
             return self._encode([caption])
 
     def _encode(self, captions: Sequence[str]) -> Conditioning:
-        ids, mask, _ = self._tokenize(captions)
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        states = self.encoder(ids, mask) * mask[..., None]  # (B, N, D)
-        return self.conclude(states, mask)
+        states, mask = self.states(captions)
+        return Conditioning(
+            tokens=states,
+            token_mask=mask,
+            vector=_mean(states, mask) if self.pooled else None,
+            spatial=None if self.sketcher is None else self.sketcher(states, mask),
+        )
 
     def _tokenize(self, captions: Sequence[str]) -> Tokens:
         return encode(self.tokenizer, captions, self.length)
@@ -229,13 +222,6 @@ class TextConditioner(ConditionerPart):
 def _mean(states: Tensor, mask: Tensor) -> Tensor:
     """Mean over the tokens that count, of states (B, N, D) that are zero elsewhere."""
     return states.sum(1) / mask.sum(1, keepdim=True)  # (B, D)
-
-
-def _fitted(sketch: Tensor, size: Size | None) -> Tensor:
-    """A sketch (B, C, h, w) in the size of the latent that is drawn."""
-    if size is None or tuple(sketch.shape[2:]) == tuple(size):
-        return sketch
-    return F.interpolate(sketch, size, mode="bilinear", antialias=True)
 
 
 def _forget(part: TextConditioner, _: object) -> None:

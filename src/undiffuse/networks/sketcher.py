@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -54,3 +55,8 @@ class Sketcher(nn.Module):
         for block in self.blocks:
             x = x + block(x)
         return self.basis(self.mix(self.norm(x))).unflatten(1, (self.channels, self.side, self.side))
+
+
+def resized(sketch: Tensor, size: tuple[int, int]) -> Tensor:
+    """A sketch (B, C, h, w) at the height and width of a latent, stretched where that has another shape."""
+    return sketch if tuple(sketch.shape[2:]) == size else F.interpolate(sketch, size, mode="bilinear", antialias=True)

@@ -86,8 +86,6 @@ def fit_all(counter: Counter, page: gr.Blocks, tabs: list[Settings]) -> None:
         facts = await facts_of(counter, None)
         return [field for _ in tabs for field in fresh(facts)]
 
-    seeds = [one.fields["seed"] for one in tabs]
-    page.load(None, seeds, seeds, js="(...seeds) => seeds.map((seed) => (seed === -1 ? null : seed))")
     outputs = [one.fields[name] for one in tabs for name in FITTED]
     page.load(opened, None, outputs, **QUIET)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 SCRIPT = """
 <script>
 {
-  const MOST = 3000;  // milliseconds for which a click is held back at most
+  const MOST = 10000;  // milliseconds for which a click is held back at most
   const reach = window.fetch;
   let ended = Promise.resolve(), told = new Map();
   const tells = (name) => {

@@ -21,7 +21,6 @@ from undiffuse.studio.wearing import wardrobe, wearable
 
 NO_CLASS = ("no class", "")
 OWN = "the solver's own"
-EXACT = 2**53  # the largest whole number up to which browsers count
 SOLVERS = [entry.label for entry in ENTRIES if entry.name != "ddim_inverse"]
 SPACINGS = [OWN, *dict.fromkeys(SCHEDULE_TYPES.values())]
 ELSEWHERE = ("solver", "strength", *PICTURES)  # they have fields of their own, or are given on the page
@@ -56,12 +55,13 @@ def settings(counter: Counter, second_pass: bool = True, several: bool = True) -
         told["steps"] = gr.Slider(1, 150, usual.steps, step=1, label="Steps")
         told["guidance"] = gr.Slider(0, 20, usual.guidance, step=0.5, label="Guidance")
     with gr.Row():
-        told["seed"] = gr.Number(-1, label="Seed (empty: any)", precision=0, placeholder="any", scale=2, min_width=120)
+        # a text: Gradio's field of numbers shows 0 where it is empty at first, and browsers round what is above 2**53
+        told["seed"] = gr.Textbox(label="Seed (empty: any)", placeholder="any", scale=2, min_width=120)
         with gr.Column(scale=1, min_width=120):
             any_seed = gr.Button("Any seed", size="sm")
             same_seed = gr.Button("Same seed", size="sm")
     told["count"] = gr.Slider(1, 16, 1, step=1, label="Pictures", visible=several)
-    any_seed.click(lambda: None, None, [told["seed"]], show_progress="hidden")
+    any_seed.click(lambda: "", None, [told["seed"]], show_progress="hidden")
     with gr.Accordion("More", open=False):
         with gr.Row():
             told["solver"] = gr.Dropdown(SOLVERS, value=find_solver(usual.solver)[0].label, label="Solver")
@@ -97,7 +97,7 @@ def request_of(values: list[Any], **more: Any) -> tuple[Request, str | None]:
         "guidance": told["guidance"],
         "solver": told["solver"],
         "spacing": labels.get(told["spacing"]),
-        "seed": -1 if told["seed"] is None else int(told["seed"]),
+        "seed": _seed(told["seed"]),
         "count": int(told["count"]),
         "width": int(told["width"] or 0) or None,
         "height": int(told["height"] or 0) or None,
@@ -120,15 +120,21 @@ def seed_of(told: str | int | None) -> int:
     """The seed of a picture from its A1111 text, or as it is.
 
     Raises:
-        UsageError: when there is none, or it is larger than browsers count.
+        UsageError: when there is none.
     """
     seed = parse_parameters(told).get("seed") if isinstance(told, str) else told
     if seed is None:
         raise UsageError(explain("no picture with a seed yet", "the last one's is taken", "draw one first"))
-    if int(seed) > EXACT:
-        remedy = f'write {{"seed": {seed}}} into the further fields'
-        raise UsageError(explain(f"seed {seed}", f"number fields hold whole numbers up to {EXACT}", remedy))
     return int(seed)
+
+
+def _seed(told: str | int | None) -> int:
+    """The seed that a field says; -1, which is any, where it is empty."""
+    text = "" if told is None else str(told).strip()
+    try:
+        return int(text or -1)
+    except ValueError:
+        raise SpecError(explain(f"seed {text!r}", "a whole number is needed", "leave it empty for any")) from None
 
 
 def _further(text: str | None) -> dict[str, Any]:
@@ -184,7 +190,5 @@ def values_of(path: str | Path) -> list[Any]:
     page, _ = request_of([{**told, "model": None, "further": ""}[name] for name in NAMES])
     theirs, ours = request.model_dump(mode="json"), page.model_dump(mode="json")
     rest = {name: value for name, value in theirs.items() if value != ours[name] and name not in ELSEWHERE}
-    if request.seed > EXACT:  # a number field of a browser would round it
-        told["seed"], rest["seed"] = None, request.seed
     told["further"] = json.dumps(rest) if rest else ""
     return [told[name] for name in NAMES]

@@ -16,6 +16,7 @@ from torch import Tensor
 from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.data.records import Progress
+from undiffuse.networks.sketcher import Sketcher, resized
 
 BATCH = 128
 FILE = "captions.safetensors"
@@ -36,8 +37,8 @@ class CaptionCache:
         """The conditioning of these captions, as the text conditioner gives it up to float16 rounding."""
         return self.gather(torch.tensor([self.numbers[caption] for caption in captions]))
 
-    def gather(self, numbers: Tensor) -> Conditioning:
-        """The conditioning of the captions with these numbers (B,)."""
+    def gather(self, numbers: Tensor, size: tuple[int, int] | None = None) -> Conditioning:
+        """The conditioning of the captions with these numbers (B,), sketches at the `size` of the latent."""
         numbers = numbers.to(self.spans.device)
         starts, counts = self.spans[numbers].unbind(1)
         places = torch.arange(self.length, device=starts.device)
@@ -45,6 +46,7 @@ class CaptionCache:
         tokens = self.states[(starts[:, None] + places).clamp_max(len(self.states) - 1)].float() * mask[..., None]
         vector = tokens.sum(1) / mask.sum(1, keepdim=True) if self.pooled else None
         sketch = self.sketches[numbers].float() if self.sketches is not None else None
+        sketch = sketch if sketch is None or size is None else resized(sketch, size)
         return Conditioning(tokens=tokens, token_mask=mask, vector=vector, spatial=sketch)
 
     def to(self, device: torch.device) -> CaptionCache:
@@ -74,18 +76,17 @@ def cache_captions(
     spans = torch.stack([counts.cumsum(0) - counts, counts], dim=1).long()
     numbers = {caption: number for number, caption in enumerate(unique)}
     bare = CaptionCache(states, spans, numbers, text.length, text.pooled)
-    return bare if text.sketcher is None else replace(bare, sketches=_sketch(text, bare))
+    return bare if text.sketcher is None else replace(bare, sketches=_sketch(text.sketcher, bare, text.device))
 
 
-def _sketch(text: TextConditioner, cache: CaptionCache) -> Tensor:
-    """The sketch of every caption, in float16; made anew at every start, for that takes seconds."""
-    sketcher, sketches = text.sketcher, []
-    assert sketcher is not None
-    with torch.no_grad():
-        for numbers in torch.arange(len(cache.spans)).split(BATCH):
-            cond = cache.gather(numbers).to(text.device)
-            assert cond.tokens is not None and cond.token_mask is not None
-            sketches.append(sketcher(cond.tokens, cond.token_mask).half().cpu())
+@torch.no_grad()
+def _sketch(sketcher: Sketcher, cache: CaptionCache, device: torch.device) -> Tensor:
+    """The sketch (U, C, h, w) of every caption, in float16; made anew at every start, for that takes seconds."""
+    sketches = []
+    for numbers in torch.arange(len(cache.spans)).split(BATCH):
+        cond = cache.gather(numbers).to(device)
+        assert cond.tokens is not None and cond.token_mask is not None
+        sketches.append(sketcher(cond.tokens, cond.token_mask).half().cpu())
     return torch.cat(sketches)
 
 
@@ -94,10 +95,10 @@ def _encode(text: TextConditioner, unique: list[str], progress: Progress | None)
     states, counts = [], []
     for first in range(0, len(unique), BATCH):
         some = unique[first : first + BATCH]
-        cond = text.encode_many(some, batch=BATCH)
-        assert cond.tokens is not None and cond.token_mask is not None
-        states.append(cond.tokens[cond.token_mask].half().cpu())
-        counts.append(cond.token_mask.sum(1).cpu())
+        with torch.no_grad():
+            tokens, mask = text.states(some)
+        states.append(tokens[mask].half().cpu())
+        counts.append(mask.sum(1).cpu())
         if progress is not None:
             progress(first + len(some), len(unique), "captions")
     return torch.cat(states), torch.cat(counts)

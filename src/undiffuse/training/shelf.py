@@ -74,7 +74,7 @@ class Shelf:
         """The conditioning of one part; rows that are not `said` (B,) get its null."""
         part = self.parts[kind]
         if isinstance(part, TextConditioner) and self._captions is not None:
-            return self._captions.gather(torch.where(said, self._numbers[places], self._unsaid))
+            return self._captions.gather(torch.where(said, self._numbers[places], self._unsaid), size)
         if isinstance(part, LabelConditioner):
             return part.embed({"label": self._rows[places]}, said, size)
         if part.stored:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from undiffuse.checkpoints.api import load_model
 from undiffuse.conditioners.text import TextConditioner, TextSpec
@@ -31,7 +32,7 @@ def prepare_sketch(
     """Build the objective around the model that `start` names; a sketch that it has already is learned anew.
 
     Raises:
-        SpecError: when that model has no text part to give it to, or reads maps already.
+        SpecError: when that model has no text part to give it to or reads maps already, or sizes do not fit its latents.
         DataError, CheckpointError: when pictures or the model cannot be read.
     """
     model = load_model(terms.start)
@@ -42,9 +43,10 @@ def prepare_sketch(
     _, pictures, _ = open_pictures(recipe)
     place(model.codec, device)
     cache = encode_pictures(recipe, terms.variants, model.codec, pictures, folder, progress)
+    captions = encode_captions(text.to(device), cache, folder, progress)  # before it has a sketcher: their states are needed
     model = _with_sketch(recipe, terms, model, text, cache)
     model.to(device)
-    return SketchTraining(recipe, model, text, cache, encode_captions(text, cache, folder, progress))
+    return SketchTraining(recipe, model, text, cache, captions)
 
 
 def _with_sketch(
@@ -59,9 +61,12 @@ def _with_sketch(
     if side != width:
         raise SpecError(explain(f"latents of {width}x{side}", "sketches are square", "set data.render.crop = 'center'"))
     net = terms.net.model_copy(update={"channels": channels, "side": side})
+    if net.rank > channels * side**2:
+        allowed = f"latents hold {channels * side**2} numbers, and no more maps than that differ"
+        raise SpecError(explain(f"objective.net.rank = {net.rank}", allowed, "lower it"))
     with seeded(recipe, "sketch"):
         sketcher = Sketcher(text.token_width, **net.model_dump())
-    _start_at_principal_components(sketcher, start, cache)
+    sketcher.start_linear(*principal_patches(_examples(start, cache), side, net.rank))
     text.sketch_with(sketcher)
     parts = [
         part.model_copy(update={"sketch": net}) if isinstance(part, TextSpec) else part for part in start.spec.conditioners
@@ -69,16 +74,14 @@ def _with_sketch(
     denoiser = start.spec.denoiser.model_copy(update={"spatial_channels": channels})
     content = {**start.spec.model_dump(), "name": recipe.name, "conditioners": parts, "denoiser": denoiser}
     spec = ModelSpec.parse(content, where=recipe.name)
-    grown = build_denoiser(spec)
+    with seeded(recipe):
+        grown = build_denoiser(spec)
     grow_into(grown.network, start.denoiser.network)
     return LatentDiffusion(start.codec, grown, start.conditioner, spec)
 
 
-def _start_at_principal_components(sketcher: Sketcher, model: LatentDiffusion, cache: LatentCache) -> None:
-    """Let sketches begin as sums of the directions in which latents of this set differ most."""
+def _examples(model: LatentDiffusion, cache: LatentCache) -> Tensor:
+    """Some normalised latents (N, C, h, w), spread evenly over the set, for the directions in which they differ most."""
     count = min(EXAMPLES, len(cache))
-    indices = [place * len(cache) // count for place in range(count)]
-    z = model.codec.cpu().normalise(cache.latents(indices, [0] * count))
-    rank = min(sketcher.basis.in_features, z[0].numel())
-    if rank == sketcher.basis.in_features:
-        sketcher.start_linear(*principal_patches(z, sketcher.side, rank))
+    latents = cache.latents([place * len(cache) // count for place in range(count)], [0] * count)
+    return model.codec.normalise(latents.to(model.codec.device)).cpu()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import with_objective
 
 from undiffuse.checkpoints.api import load_codec, load_model, save_model
 from undiffuse.checkpoints.native import save_codec
@@ -28,7 +29,6 @@ NET = PreviewSpec(width=8, blocks=1, patch=2)
 @pytest.fixture
 def recipe_file(autoencoder_recipe: Path, make_photos: Photos, tiny_folder: Path) -> Path:
     """A recipe of six steps that gives the tiny model a decoder for previews."""
-    text = autoencoder_recipe.read_text()
     tables = f"""
 [objective]
 kind = "preview_decoder"
@@ -36,9 +36,7 @@ start = "{tiny_folder}"
 crop = 8
 net = {{ width = 8, blocks = 1, patch = 2 }}
 """
-    head, tail = text.split("[objective]")[0], text.split("[optimizer]")[1]
-    autoencoder_recipe.write_text(head.replace('"photos"', f'"{make_photos(4)}"') + tables + "\n[optimizer]" + tail)
-    return autoencoder_recipe
+    return with_objective(autoencoder_recipe, make_photos(4), tables)
 
 
 def test_the_model_that_comes_out_is_the_one_that_went_in_with_a_decoder(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import with_objective
 
 from undiffuse.checkpoints.api import load_model, save_model
 from undiffuse.conditioners.maps import MapSpec
@@ -31,8 +32,6 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def recipe_file(diffusion_recipe: Path, make_photos: Photos, tiny_folder: Path) -> Path:
     """A recipe of six steps that teaches the tiny model sketches of red and blue pictures."""
-    text = diffusion_recipe.read_text()
-    head, tail = text.split("[objective]")[0], text.split("[optimizer]")[1]
     tables = f"""
 [objective]
 kind = "sketch"
@@ -41,8 +40,13 @@ variants = 2
 net = {{ width = 16, depth = 1, rank = 8 }}
 preview_prompts = ["red picture", "blue picture"]
 """
-    diffusion_recipe.write_text(head.replace('"photos"', f'"{make_photos(8, "texts")}"') + tables + "\n[optimizer]" + tail)
-    return diffusion_recipe
+    return with_objective(diffusion_recipe, make_photos(8, "texts"), tables)
+
+
+def as_stage_two(recipe_file: Path) -> None:
+    """The same recipe, in place, for the U-Net."""
+    lines = recipe_file.read_text().replace('kind = "sketch"', 'kind = "diffusion"').splitlines()
+    recipe_file.write_text("\n".join(line for line in lines if not line.startswith("net = ")))
 
 
 def sketch_of(model: LatentDiffusion, *captions: str) -> torch.Tensor:
@@ -108,8 +112,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(recipe_file: Path, tmp_path: 
 
 def test_stage_two_goes_on_with_sketches(recipe_file: Path, tmp_path: Path) -> None:
     sketched = train(settle(load_recipe(recipe_file)), tmp_path / "sketched")
-    lines = recipe_file.read_text().replace('kind = "sketch"', 'kind = "diffusion"')
-    recipe_file.write_text("\n".join(line for line in lines.splitlines() if not line.startswith("net = ")))
+    as_stage_two(recipe_file)
     recipe = settle(load_recipe(recipe_file, [f"objective.start={sketched}", "run.steps=2", "optimizer.rate=0.05"]))
     objective = prepare(recipe, tmp_path / "prepared", CPU)
     assert isinstance(objective, DiffusionTraining)
@@ -125,6 +128,18 @@ def test_stage_two_goes_on_with_sketches(recipe_file: Path, tmp_path: Path) -> N
     assert torch.equal(sketch_of(model, "red picture"), sketch_of(load_model(sketched), "red picture"))
     first = model.denoiser.network.state_dict()["first.weight"]
     assert first[:, 4:].abs().max() > 0  # the net has begun to look at them
+
+
+def test_stage_two_goes_on_at_another_size(recipe_file: Path, tmp_path: Path) -> None:
+    sketched = train(settle(load_recipe(recipe_file, ["run.steps=1"])), tmp_path / "sketched")
+    as_stage_two(recipe_file)
+    given = [f"objective.start={sketched}", "run.steps=2", "data.render.size=24"]
+    assert load_model(train(settle(load_recipe(recipe_file, given)), tmp_path / "run")).spec.size == 24
+
+
+def test_a_sketch_of_more_maps_than_numbers_is_refused(recipe_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"objective\.net\.rank = 300; latents hold 256 numbers.*lower it"):
+        prepare(settle(load_recipe(recipe_file, ["objective.net.rank=300"])), tmp_path, CPU)
 
 
 def test_a_sketch_can_be_learned_anew(recipe_file: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class SketchTraining(Objective[Described]):
         places = (indices * self.cache.variants + variants).to(self.model.device)
         noise = BatchNoise(self.model.device, size, slots, "sketch", seed, step)
         said = noise.uniform("silent") >= self.terms.drop
-        cond = self.shelf.cond("text", places, said, {}, (0, 0))
+        cond = self.shelf.cond("text", places, said, {}, self.cache.shape[1:])
         states, mask = cond.tokens, cond.token_mask
         assert states is not None and mask is not None
         longest = int(mask.sum(1).max())
