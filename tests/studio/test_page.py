@@ -6,185 +6,20 @@ Skipped where playwright or Chromium is not installed.
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import save_file
-from tests.serving.conftest import Served, make_desk, serving
+from tests.serving.conftest import Served
+from tests.studio.hands import SEED, at_rest, fill, make_large, open_tab, stroke, told, until_idle, upload
 
-from undiffuse.checkpoints.api import save_model
-from undiffuse.cli.studio_counter import DeskCounter
-from undiffuse.conditioners.maps import MapSpec
-from undiffuse.core.random import normal
 from undiffuse.generation.output import Origin, attach, read_request
 from undiffuse.generation.request import Request
-from undiffuse.model.build import build_model
-from undiffuse.model.latent_diffusion import LatentDiffusion
-from undiffuse.model.spec import ModelSpec
-from undiffuse.studio.mount import mount
 
 playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning"),
-]
-SEED = "Seed (empty: any)"
-PATIENCE = 60_000  # milliseconds: a page takes 20 seconds to open on a machine that is busy with other things
-QUIET = re.compile(r"favicon|manifest\.json|404 \(Not Found\)|reset_layers")  # the last is gradio's canvas, used at once
-
-LATE_END = """
-const reach = window.fetch, decoder = new TextDecoder(), encoder = new TextEncoder();
-const late = () => new TransformStream({
-  async transform(some, on) {
-    const [before, end] = decoder.decode(some).split(/(?=data: [^\\n]*close_stream)/);
-    if (before) on.enqueue(encoder.encode(before));
-    if (end) await new Promise((now) => setTimeout(now, 2000));
-    if (end) on.enqueue(encoder.encode(end));
-  },
-});
-window.fetch = async (what, how) => {
-  const answer = await reach(what, how);
-  return (what.url ?? "").includes("/queue/data") ? new Response(answer.body.pipeThrough(late()), answer) : answer;
-};
-"""
-"""The page reads the end of the stream of answers two seconds late, so that there is time to click before."""
-AT_ONCE = """
-const fill = (found, text) => { found.value = text; found.dispatchEvent(new Event("input", { bubbles: true })); };
-new MutationObserver((_, watch) => {
-  const fields = ["Prompt", "Seed (empty: any)"].map((name) => [...document.querySelectorAll("label")].find(
-    (label) => label.offsetParent && label.textContent.trim() === name)?.querySelector("input, textarea"));
-  if (!fields.every(Boolean)) return;
-  watch.disconnect();
-  fill(fields[0], "a fox");
-  fill(fields[1], "7");
-}).observe(document, { subtree: true, childList: true });
-"""
-"""Fields are filled in as soon as they are on the page."""
-
-
-def reads_maps(spec: ModelSpec) -> LatentDiffusion:
-    """A tiny model that reads semantic maps and nothing else."""
-    net = spec.denoiser.model_copy(update={"context_width": None, "vector_width": None, "spatial_channels": 3})
-    maps = MapSpec(classes=("grass", "sky"), factor=spec.codec.autoencoder.factor, how="resize")
-    return build_model(spec.model_copy(update={"name": "maps", "conditioners": (maps,), "denoiser": net})).eval()
-
-
-def make_lora(path: Path) -> None:
-    """A LoRA for one layer of the tiny model."""
-    path.parent.mkdir()
-    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q"
-    down, up = normal((2, 64), "studio", "down"), normal((64, 2), "studio", "up")
-    save_file({f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up}, path)
-
-
-@pytest.fixture(scope="module")
-def studio(tiny_folder: Path, tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    root = tmp_path_factory.mktemp("studio")
-    (root / "mine").mkdir()
-    save_model(reads_maps(tiny_spec), root / "models" / "maps")
-    make_lora(root / "loras" / "style.safetensors")
-    desk = make_desk(root / "out", tiny_folder, root / "models", root / "loras", count=16, body=20_000_000, pixels=2_000_000)
-    with serving(desk, more=lambda app: mount(app, DeskCounter(desk), root / "out" / "pictures", root / "mine")) as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright.expect.set_options(timeout=PATIENCE)
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(studio: Served, browser: Any) -> Iterator[Any]:
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.set_default_timeout(PATIENCE)
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: None if QUIET.search(str(error)) else wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" and not QUIET.search(said.text) else None)
-    page.on("request", lambda asked: None if asked.url.startswith((studio.url, "data:", "blob:")) else wrong.append(asked.url))
-    page.goto(f"{studio.url}/studio/")
-    yield page  # what is looked up when it is opened may still come: clicks and words of the first moment count too
-    page.close()
-    assert wrong == []
-
-
-def open_tab(page: Any, name: str) -> Any:
-    """What is seen in the tab of this name once it is chosen."""
-    page.get_by_role("tab", name=name, exact=True).first.click()
-    panel = page.locator("[role=tabpanel]:visible")
-    panel.first.wait_for()
-    return panel
-
-
-def fill(panel: Any, prompt: str, steps: int = 3) -> None:
-    panel.get_by_label("Prompt", exact=True).fill(prompt)
-    panel.get_by_role("spinbutton", name="number input for Steps").fill(str(steps))
-    panel.get_by_label(SEED).fill("7")
-    panel.get_by_label(SEED).blur()
-
-
-def make_large(panel: Any) -> None:
-    panel.get_by_text("More", exact=True).click()
-    for side in ("Width", "Height"):
-        panel.get_by_label(f"{side} (0: the model's)").fill("64")
-        panel.get_by_label(f"{side} (0: the model's)").blur()
-
-
-def until_idle(page: Any, studio: Served) -> None:
-    """Wait for the end of every job; events of the page go on meanwhile."""
-    for _ in range(1000):
-        if not studio.desk.live:
-            return
-        page.wait_for_timeout(20)
-    raise AssertionError("a job goes on")
-
-
-def told(panel: Any, words: str) -> str:
-    """What the finished picture tells, once that has these words in it."""
-    box = panel.get_by_label("What the picture tells")
-    playwright.expect(box).to_have_value(re.compile(re.escape(words)))
-    return box.input_value()
-
-
-def upload(panel: Any, picture: Path) -> None:
-    panel.locator("input[type=file]").first.set_input_files(str(picture))
-
-
-def at_rest(page: Any, label: Any) -> str:
-    """What a label says once it says the same for a while."""
-    said = [label.inner_text()]
-    for _ in range(200):
-        page.wait_for_timeout(100)
-        said.append(label.inner_text())
-        if len(set(said[-4:])) == 1 and len(said) > 4:
-            return said[-1]
-    raise AssertionError(f"it goes on changing: {said[-10:]}")
-
-
-def stroke(page: Any, panel: Any, begin: tuple[float, float], way: tuple[float, float]) -> None:
-    """Paint on the canvas: from a point, as shares of its sides, so many pixels on."""
-    panel.get_by_role("button", name="Brush", exact=True).click()
-    box = panel.locator("canvas").first.bounding_box()
-    x, y = box["x"] + begin[0] * box["width"], box["y"] + begin[1] * box["height"]
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + way[0], y + way[1], steps=4)
-    page.mouse.up()
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    Image.effect_noise((16, 16), 60).convert("RGB").resize((32, 32)).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
 
 
 def test_draw_by_the_keyboard(page: Any, studio: Served) -> None:
@@ -199,32 +34,10 @@ def test_draw_by_the_keyboard(page: Any, studio: Served) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_what_is_filled_in_at_once_stays(page: Any, studio: Served) -> None:
-    page.add_init_script(AT_ONCE)
-    page.goto(f"{studio.url}/studio/")
-    panel = open_tab(page, "Draw")
-    panel.get_by_text("More", exact=True).click()
-
-    playwright.expect(panel.get_by_label("Class", exact=True)).to_have_value("no class")  # the fields fit the model by now
-    assert panel.get_by_label("Prompt", exact=True).input_value() == "a fox"
-    assert panel.get_by_label(SEED).input_value() == "7"
-
-
-def test_a_click_is_heard_while_the_stream_of_answers_ends(page: Any, studio: Served) -> None:
-    page.add_init_script(LATE_END)
-    page.goto(f"{studio.url}/studio/")
-    panel = open_tab(page, "Draw")
-    panel.get_by_text("More", exact=True).click()
-    panel.get_by_label("Class", exact=True).wait_for()  # the last answer has come, and the stream ends
-    panel.get_by_role("button", name="Wear it").click()
-
-    playwright.expect(panel.get_by_label("Prompt", exact=True)).to_have_value("<lora:style:0.8>")
-
-
 def test_stop_ends_the_job(page: Any, studio: Served) -> None:
     panel = open_tab(page, "Draw")
     fill(panel, "a fox that takes long", steps=150)
-    panel.get_by_role("spinbutton", name="number input for Pictures").fill("4")
+    panel.get_by_role("spinbutton", name="number input for Pictures").fill("16")
     make_large(panel)
     panel.get_by_role("button", name="Draw", exact=True).click()
     page.wait_for_function("[...document.querySelectorAll('.bar-words')].some(bar => /%/.test(bar.textContent))")
@@ -282,7 +95,7 @@ def test_fields_fit_the_model_that_is_chosen(page: Any, studio: Served) -> None:
 
     panel.get_by_label("Model", exact=True).click()
     page.get_by_role("option", name="maps").click()
-    playwright.expect(panel.get_by_label("Class", exact=True)).to_be_hidden(timeout=PATIENCE)
+    playwright.expect(panel.get_by_label("Class", exact=True)).to_be_hidden()
 
 
 def test_a_lora_is_worn_by_its_tag(page: Any, studio: Served) -> None:
@@ -496,7 +309,7 @@ def test_explain(page: Any) -> None:
 def test_on_a_phone_nothing_is_wider_and_buttons_are_above_results(browser: Any, studio: Served) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.goto(f"{studio.url}/studio/")
-    page.get_by_label("Prompt", exact=True).first.wait_for(timeout=PATIENCE)
+    page.get_by_label("Prompt", exact=True).first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     draw, stop, easel = (
         page.locator(f"{name}:visible").first.bounding_box() for name in (".act-draw", ".act-cancel", ".easel")
