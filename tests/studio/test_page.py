@@ -15,6 +15,7 @@ from PIL import Image
 from tests.serving.conftest import Served
 from tests.studio.hands import SEED, at_rest, fill, make_large, open_tab, stroke, told, until_idle, upload
 
+from undiffuse.cli.studio_counter import DeskCounter
 from undiffuse.generation.output import Origin, attach, read_request
 from undiffuse.generation.request import Request
 
@@ -304,6 +305,18 @@ def test_explain(page: Any) -> None:
     frame = panel.frame_locator("iframe")
     frame.get_by_role("heading").first.wait_for()
     assert frame.get_by_text("Noise").count()
+
+
+def test_an_explanation_can_be_stopped_and_what_waits_is_drawn(page: Any, studio: Served) -> None:
+    panel = open_tab(page, "Explain")
+    fill(panel, "a fox", steps=150)
+    panel.get_by_role("button", name="Explain", exact=True).click()
+    panel.get_by_text("drawing").first.wait_for()
+    panel.get_by_role("button", name="Stop", exact=True).click()
+
+    panel.get_by_text("stopped").wait_for()
+    assert DeskCounter(studio.desk).alone(None, lambda draw: "drawn").result(timeout=60) == "drawn"
+    assert not panel.locator("iframe").count()
 
 
 def test_on_a_phone_nothing_is_wider_and_buttons_are_above_results(browser: Any, studio: Served) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from undiffuse.core.errors import DataError, SpecError, UndiffuseError, UsageError
+from undiffuse.core.errors import Cancelled, DataError, SpecError, UndiffuseError, UsageError
 from undiffuse.diffusion.solvers.table import find_solver
+from undiffuse.generation.generator import Generator
 from undiffuse.generation.hires import Hires
 from undiffuse.generation.lora_tags import tags_of
 from undiffuse.generation.output import Origin, attach
 from undiffuse.generation.request import Request
+from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.studio.axes import LORA, NOTHING, REPLACE, cells, changed, sheet, values_on
 from undiffuse.studio.counter import Facts, Waiting
 from undiffuse.studio.fitting import fitted, kept, seen
@@ -24,6 +26,7 @@ from undiffuse.studio.searching import pictures_in, search, small, telling
 from undiffuse.studio.settings import NAMES, OWN, request_of, seed_of, values_if_told, values_of
 from undiffuse.studio.showing import bar, text_of
 from undiffuse.studio.tabs import queue
+from undiffuse.studio.tabs.explaining import Telling
 from undiffuse.studio.tabs.grid import so_far
 from undiffuse.studio.wearing import named, wearable, worn
 
@@ -338,3 +341,18 @@ def test_a_grid_that_is_stopped_keeps_what_is_drawn() -> None:
 
 def test_the_bar_tells_readers_of_screens_how_far_it_is() -> None:
     assert 'aria-valuenow="25"' in bar(0.25, "25%") and "width:25%" in bar(0.25, "25%")
+
+
+def test_an_explanation_tells_how_far_it_is_and_ends_between_two_steps(tiny_model: LatentDiffusion) -> None:
+    telling = Telling(FOX.replace(steps=3), None)
+    heard: list[str] = []
+
+    def heed(what: str, done: int, total: int) -> None:
+        heard.append(what)
+        telling.stopped = done == 2
+        Telling.heed(telling, what, done, total)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Cancelled, match="stopped"):
+        patch.setattr(telling, "heed", heed)
+        telling(Generator(tiny_model, precision="fp32"))
+    assert heard == ["drawing", "drawing"] and telling.share == 1 / 3
