@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from undiffuse.training.muon import Muon
 from undiffuse.training.recipe import OptimizerSpec
 
 
@@ -26,8 +27,10 @@ def learning_rate(spec: OptimizerSpec, step: int, steps: int) -> float:
 
 
 def build_optimizer(spec: OptimizerSpec, net: nn.Module) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters; weight decay only on matrices and kernels, as is customary."""
+    """The optimizer over the trainable parameters; weight decay only on matrices and kernels, as is customary."""
     trained = [p for p in net.parameters() if p.requires_grad]
+    if spec.kind == "muon":
+        return Muon(trained, lr=spec.rate, betas=spec.betas, momentum=spec.momentum, weight_decay=spec.weight_decay)
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": spec.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},

@@ -45,14 +45,16 @@ class DataSpec(Spec):
 
 
 class OptimizerSpec(Spec):
-    """AdamW with warm-up and decay; `rate` is the peak rate for the whole batch, never rescaled behind your back.
+    """AdamW, or Muon for matrices and kernels and AdamW for the rest, with warm-up and decay.
 
-    `decay` starts after the share `hold` of all steps and ends at 0 with the last step.
+    `rate` is the peak rate for the whole batch, never rescaled behind your back; one that suits AdamW suits Muon, and
+    `momentum` is Muon's. `decay` starts after the share `hold` of all steps and ends at 0 with the last step.
     """
 
-    kind: Literal["adamw"] = "adamw"
+    kind: Literal["adamw", "muon"] = "adamw"
     rate: Above0 = 1e-3
     betas: tuple[Momentum, Momentum] = (0.9, 0.99)
+    momentum: Momentum = 0.95
     weight_decay: AtLeast0 = 0.01
     clip: Above0 = 1.0
     warmup: Whole = 200
