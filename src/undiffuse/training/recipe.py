@@ -204,11 +204,15 @@ class SketchObjective(Spec):
     weights of zero, so that the run's model draws as before until stage two goes on from it. `drop` is the share
     of renderings of which nothing is said; `noise` disturbs token states by that share of their deviation, so that words
     nearby are understood too. Pictures are rendered `variants` times, as in stage two.
+
+    The share `apart` of all pictures is not shown to it. A U-Net that learns from all of them then meets sketches of what
+    was never seen, as it will when it draws, and does not trust them more than they deserve.
     """
 
     kind: Literal["sketch"] = "sketch"
     start: str = "default"
     variants: Positive = 4
+    apart: Annotated[float, Field(ge=0, lt=1)] = 0.0
     drop: Fraction = 0.02
     noise: AtLeast0 = 0.0
     net: SketchSpec = SketchSpec()

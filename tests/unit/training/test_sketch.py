@@ -19,7 +19,7 @@ from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
 from undiffuse.training.objectives.diffusion import DiffusionTraining
-from undiffuse.training.objectives.sketch import SketchTraining
+from undiffuse.training.objectives.sketch import SketchTraining, shown
 from undiffuse.training.prepare import prepare
 from undiffuse.training.recipe import load_recipe
 from undiffuse.training.run import resume, train
@@ -98,6 +98,26 @@ def test_slots_decide_what_is_in_them(recipe_file: Path, tmp_path: Path) -> None
     whole, part = objective.batch(3, range(4)), objective.batch(3, range(2, 4))
     assert torch.equal(part.z, whole.z[2:])
     assert torch.equal(part.mask, whole.mask[2:, : part.mask.shape[1]])
+
+
+def test_what_is_kept_apart_is_never_shown(recipe_file: Path, tmp_path: Path) -> None:
+    objective = prepare(settle(load_recipe(recipe_file, ["objective.apart=0.5", "run.seed=1"])), tmp_path, CPU)
+    assert isinstance(objective, SketchTraining)
+    kept = set(objective.shown.tolist())
+    assert 0 < len(kept) < len(objective.cache) and objective.describe()["pictures"] == len(kept)
+    every = [(index, variant) for index in range(len(objective.cache)) for variant in range(2)]
+    latents = objective.model.codec.normalise(objective.cache.latents(*map(list, zip(*every, strict=True))))
+    seen = torch.cat([objective.batch(step, range(4)).z for step in range(20)])
+    nearest = torch.cdist(seen.flatten(1), latents.flatten(1)).argmin(1)
+    assert {every[place][0] for place in nearest.tolist()} == kept
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.3, 0.999])
+def test_a_share_of_pictures_is_kept_apart_but_never_all(apart: float) -> None:
+    kept = shown(2000, apart, seed=3)
+    assert len(kept) == 2000 if apart == 0 else abs(len(kept) / 2000 - (1 - apart)) < 0.03
+    assert len(kept.unique()) == len(kept) >= 1
+    assert shown(1, apart, seed=3).tolist() == [0]
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(recipe_file: Path, tmp_path: Path) -> None:

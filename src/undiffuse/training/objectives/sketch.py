@@ -60,12 +60,13 @@ class SketchTraining(Objective[Described]):
         self.cache = cache
         self.players = {PLAYER: text.sketcher.train().requires_grad_(True)}
         self.shelf = Shelf(cache, captions, None, {"text": text}, model.device)
+        self.shown = shown(len(cache), terms.apart, recipe.run.seed)
 
     def batch(self, step: int, slots: range) -> Described:
         """Latents and states for these slots, functions of (seed, step, slot), where the nets are."""
         seed, size = self.recipe.run.seed, self.recipe.run.batch
         variants = (uniform((size,), "variant", seed, step)[slots.start : slots.stop] * self.cache.variants).long()
-        indices = torch.from_numpy(batch_indices(seed, step, slots, size, len(self.cache)))
+        indices = self.shown[torch.from_numpy(batch_indices(seed, step, slots, size, len(self.shown)))]
         places = (indices * self.cache.variants + variants).to(self.model.device)
         noise = BatchNoise(self.model.device, size, slots, "sketch", seed, step)
         said = noise.uniform("silent") >= self.terms.drop
@@ -86,8 +87,8 @@ class SketchTraining(Objective[Described]):
         return loss, {"loss": loss, "unexplained": loss / batch.z.var(dim=0).mean()}
 
     def describe(self) -> dict[str, Any]:
-        """Pictures, and the size of the net."""
-        return {"pictures": len(self.cache), **super().describe()}
+        """Pictures that are shown, and the size of the net."""
+        return {"pictures": len(self.shown), **super().describe()}
 
     def preview(self, step: int) -> Image.Image:
         """Sketches of the recipe's prompts, or of the first captions of the cache, as the decoder shows them."""
@@ -101,3 +102,9 @@ class SketchTraining(Objective[Described]):
         """Write the whole model, which knows the net and does not draw by it yet."""
         self.text.forget()
         save_model(self.model, folder)
+
+
+def shown(count: int, apart: float, seed: int) -> Tensor:
+    """Which of `count` pictures are not kept apart, as indices in order; one at least."""
+    draws = uniform((count,), "apart", seed)
+    return torch.nonzero(draws >= min(apart, float(draws.max()))).flatten()
