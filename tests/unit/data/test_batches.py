@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
 from undiffuse.core.errors import DataError
 from undiffuse.data.prefetch import Prefetcher
@@ -60,3 +62,16 @@ def test_close_ends_the_thread() -> None:
     next(batches)
     batches.close()
     assert threading.active_count() == before
+
+
+def test_what_makes_batches_takes_no_core_from_what_learns() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Prefetcher(lambda step: torch.get_num_threads()) as batches:
+            assert next(batches) == 1
+            assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
