@@ -76,6 +76,21 @@ def test_prompts_give_seven_figures(tiny_folder: Path, art: Path, capsys: pytest
     assert told.err == ""
 
 
+def test_words_give_six_figures_and_a_sheet(
+    tiny_folder: Path, art: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", str(art), "--steps", "1", "--count", "2", "--device", "cpu", "--sheet", str(tmp_path / "sheet.png")]
+    assert run(["evaluate", "words", "--model", str(tiny_folder), *options, "--json"]) == 0
+
+    report = json.loads(capsys.readouterr().out)
+    assert {name: figure["n"] for name, figure in report.items()} == {
+        "synonym_top1": 1, "synonym_top10": 1,  # "vixen"
+        "left_right": 2, "above_below": 2, "left_right_ceiling": 2, "above_below_ceiling": 2,
+    }  # fmt: skip
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.size == (8 * 16, 3 * 16)
+
+
 def test_the_same_seed_gives_the_same_figures_in_any_batch(
     tiny_folder: Path, art: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,7 +155,7 @@ def test_the_missing_default_set_is_told_with_the_command_that_makes_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    for child in ("prompts", "autoencoder"):
+    for child in ("prompts", "words", "autoencoder"):
         assert run(["evaluate", child, "--model", str(tiny_folder)]) == 3
         assert "undiffuse data build emoji" in capsys.readouterr().err
 
@@ -206,7 +221,9 @@ def test_an_autoencoder_alone_is_measured_on_somebodys_own_pictures(
     assert "multiples of 2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", ["evaluate --help", "evaluate prompts --help", "evaluate autoencoder --help"])
+@pytest.mark.parametrize(
+    "words", ["evaluate --help", "evaluate prompts --help", "evaluate words --help", "evaluate autoencoder --help"]
+)
 def test_help_loads_no_torch(words: str) -> None:
     code = f"import sys; from undiffuse.cli.main import run; run({words.split()!r}); sys.exit('torch' in sys.modules)"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -55,37 +55,31 @@ def prompts(
     json: Json = False,
 ) -> None:
     """Does the model draw what the words say? Needs a data set that tells concept and style, as emoji does."""
-    from undiffuse.checkpoints.api import load_model
-    from undiffuse.evaluation.features import load_extractor
     from undiffuse.evaluation.retrieval import evaluate_prompts
-    from undiffuse.generation.generator import Generator
-    from undiffuse.generation.request import Request
 
-    console = Console(json)
-    base = Request(steps=steps, seed=0, **({} if guidance is None else {"guidance": guidance}))
-    _check_sheet(sheet)
-    dataset = _open(data, "all")
-    draw = Generator(load_model(model), device=device, precision=precision, batch=batch, tell=console.remark)
-    draw.model.conditioner.require(["caption"])
-    extractor = load_extractor(draw.device)
-    drawing, skipped = _Drawing(draw, base), []
-    with console.progress("evaluating") as bar:
-        report = evaluate_prompts(
-            dataset,
-            drawing,
-            lambda pixels: draw.model.codec(pixels.to(draw.device)),
-            extractor,
-            size=draw.model.spec.size,
-            count=count,
-            seed=seed,
-            batch=batch,
-            progress=bar,
-            skip=skipped.append,
-        )
-    _tell(report, [*dataset.problems, *skipped], console)
-    if sheet is not None:
-        drawing.write_sheet(sheet)
-        console.say(f"{sheet}: from the top, seen pairs, held-out pairs, backgrounds")
+    asked = _Asked(model, data, count, steps, guidance, seed, batch, sheet, device, precision, json)
+    _measure(evaluate_prompts, asked, "seen pairs, held-out pairs, backgrounds")
+
+
+@app.command()
+def words(
+    model: Model = None,
+    data: Data = EMOJI,
+    count: Annotated[int, typer.Option(help="Pairs of things side by side, and as many one above the other.", min=1)] = 200,
+    steps: Annotated[int, typer.Option(help="1 to 1000.")] = 20,
+    guidance: Annotated[float | None, typer.Option(help="Strength of the words; 1 is off.")] = None,
+    seed: Seed = 0,
+    batch: Batch = 8,
+    sheet: Annotated[Path | None, typer.Option(help="Picture file to show some of the drawn pictures in.")] = None,
+    device: Device = None,
+    precision: Precision = None,
+    json: Json = False,
+) -> None:
+    """Does it understand names that no caption has, and which of two things is where? Needs a data set as emoji is."""
+    from undiffuse.evaluation.words import evaluate_words
+
+    asked = _Asked(model, data, count, steps, guidance, seed, batch, sheet, device, precision, json)
+    _measure(evaluate_words, asked, "synonyms, two things side by side, one above the other")
 
 
 @app.command()
@@ -236,6 +230,57 @@ def fidelity(
             skip=skipped.append,
         )
     _tell(report, [*dataset.problems, *dict.fromkeys(skipped)], console)
+
+
+class _Asked(NamedTuple):
+    """The options of a command that has a model draw prompts."""
+
+    model: str | None
+    data: Path
+    count: int
+    steps: int
+    guidance: float | None
+    seed: int
+    batch: int
+    sheet: Path | None
+    device: str | None
+    precision: str | None
+    json: bool
+
+
+def _measure(evaluate: Callable[..., Report], asked: _Asked, rows: str) -> None:
+    """Draw, measure, tell; `rows` says what the sheet shows."""
+    from undiffuse.checkpoints.api import load_model
+    from undiffuse.evaluation.features import load_extractor
+    from undiffuse.generation.generator import Generator
+    from undiffuse.generation.request import Request
+
+    console = Console(asked.json)
+    strength = {} if asked.guidance is None else {"guidance": asked.guidance}
+    base = Request(steps=asked.steps, seed=0, **strength)
+    _check_sheet(asked.sheet)
+    dataset = _open(asked.data, "all")
+    model = load_model(asked.model)
+    draw = Generator(model, device=asked.device, precision=asked.precision, batch=asked.batch, tell=console.remark)
+    draw.model.conditioner.require(["caption"])
+    drawing, skipped = _Drawing(draw, base), []
+    with console.progress("evaluating") as bar:
+        report = evaluate(
+            dataset,
+            drawing,
+            lambda pixels: draw.model.codec(pixels.to(draw.device)),
+            load_extractor(draw.device),
+            size=draw.model.spec.size,
+            count=asked.count,
+            seed=asked.seed,
+            batch=asked.batch,
+            progress=bar,
+            skip=skipped.append,
+        )
+    _tell(report, [*dataset.problems, *skipped], console)
+    if asked.sheet is not None:
+        drawing.write_sheet(asked.sheet)
+        console.say(f"{asked.sheet}: from the top, {rows}")
 
 
 def _drawn(draw: Generator, requests: Sequence[Request]) -> Tensor:

@@ -14,7 +14,7 @@ from undiffuse.data.wording import with_article
 
 WHITE = "white"
 
-Kind = Literal["seen", "held out", "background"]
+Kind = Literal["seen", "held out", "background", "synonym", "left-right", "above-below"]
 
 
 class Pair(NamedTuple):
@@ -77,5 +77,9 @@ def coloured_prompts(pairs: Sequence[Pair], count: int, seed: int) -> list[Promp
 
 
 def _prompt(pair: Pair, background: str, seed: int, kind: Kind, number: int) -> Prompt:
-    text = f"{pair.concept}, {pair.style}, on {with_article(background)} background"
-    return Prompt(text, stream_seed("evaluate", kind, seed, number), pair, background, kind)
+    return Prompt(ask_for(*pair, background), stream_seed("evaluate", kind, seed, number), pair, background, kind)
+
+
+def ask_for(thing: str, style: str, background: str = WHITE) -> str:
+    """A thing in a style on a background, in words."""
+    return f"{thing}, {style}, on {with_article(background)} background"

@@ -95,12 +95,12 @@ def evaluate_prompts(
     coloured = coloured_prompts(sorted(seen + held_out), count, seed)
 
     on_white = [*for_seen, *for_held_out]
-    drawn = [extractor(pixels) for _, pixels in _drawn(on_white, draw, batch, tell, "drawing on white")]
+    drawn = [extractor(pixels) for _, pixels in drawn_by(draw, on_white, batch, tell, "drawing on white")]
     cosines = references.cosines(torch.cat(drawn))
     ranks = concept_ranks(cosines, references, [prompt.pair.concept for prompt in on_white])
     seen_ranks, held_out_ranks = ranks[: len(for_seen)], ranks[len(for_seen) :]
     right_colour: list[bool] = []
-    for some, pixels in _drawn(coloured, draw, batch, tell, "drawing on colours"):
+    for some, pixels in drawn_by(draw, coloured, batch, tell, "drawing on colours"):
         names = background_names(pixels, COLOURS)
         right_colour += [prompt.background == name for prompt, name in zip(some, names, strict=True)]
     asked = [prompt.pair for prompt in for_held_out]
@@ -121,9 +121,10 @@ def top(ranks: Sequence[int], places: int) -> Figure:
     return proportion([rank < places for rank in ranks])
 
 
-def _drawn(
-    prompts: Sequence[Prompt], draw: Draw, batch: int, tell: Progress, what: str
+def drawn_by(
+    draw: Draw, prompts: Sequence[Prompt], batch: int, tell: Progress, what: str
 ) -> Iterator[tuple[Sequence[Prompt], Tensor]]:
+    """Some prompts after the other with their pictures, (B, 3, H, W); told after each batch."""
     for start in range(0, len(prompts), batch):
         some = prompts[start : start + batch]
         pixels = draw(some)
