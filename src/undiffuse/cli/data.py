@@ -26,7 +26,7 @@ def build(
 ) -> None:
     """Build a data set from openly licensed pictures.
 
-    emoji: about 1,460 things in eight styles, as cut-outs with captions. scenes: one to four of these things on a ground
+    emoji: about 1,440 things in eight styles, as cut-outs with captions. scenes: one to four of these things on a ground
     under a sky, with captions that tell what stands where, a semantic map and boxes for every picture.
     """
     from undiffuse.core.errors import UsageError, explain
