@@ -19,7 +19,10 @@ from undiffuse.evaluation import features
 from undiffuse.model.build import build_model
 from undiffuse.networks.autoencoder import Autoencoder
 
-KEYS = ["seen_top1", "seen_top5", "held_out_top1", "held_out_top5", "background_accuracy", "nearest_train", "ceiling_top5"]
+KEYS = [
+    "seen_top1", "seen_top5", "held_out_top1", "held_out_top5", "background_accuracy", "nearest_train", "nearer_than_variants",
+    "ceiling_top5",
+]  # fmt: skip
 HUES = {"fox": "orange", "boat": "blue", "leaf": "green"}
 
 
@@ -62,13 +65,13 @@ def prompts(model: Path, data: Path, *more: str) -> int:
     return run(["evaluate", "prompts", "--model", str(model), "--data", str(data), "--steps", "2", "--device", "cpu", *more])
 
 
-def test_prompts_give_seven_figures(tiny_folder: Path, art: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompts_give_eight_figures(tiny_folder: Path, art: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prompts(tiny_folder, art, "--precision", "fp32", "--json") == 0
 
     told = capsys.readouterr()
     report = json.loads(told.out)
     assert list(report) == KEYS
-    assert [figure["n"] for figure in report.values()] == [5, 5, 1, 1, 6, 6, 1]
+    assert [figure["n"] for figure in report.values()] == [5, 5, 1, 1, 6, 6, 6, 1]
     for figure in report.values():
         assert set(figure) == {"value", "n", "low", "high"}
         assert figure["low"] <= figure["value"] <= figure["high"]

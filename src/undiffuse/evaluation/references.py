@@ -100,3 +100,23 @@ def ranks(cosines: Tensor, names: Sequence[str], targets: Sequence[str]) -> list
 def nearest_trained(cosines: Tensor, references: References) -> list[float]:
     """Cosine distance, 0 to 2, from each query of cosines (Q, N) to the nearest training picture."""
     return (1 - cosines[:, references.trained].amax(dim=1)).tolist()
+
+
+def nearer_than_variants(cosines: Tensor, references: References) -> list[bool]:
+    """Whether each query of cosines (Q, N) is nearer to a training picture than its variants are.
+
+    A picture's variants are the other training pictures of its concept; of any concept, where it has none.
+    """
+    trained, concepts = references.trained, references.concepts
+    everything = trained.nonzero().flatten().tolist()
+    of_concept: dict[str, list[int]] = {}
+    for place in everything:
+        of_concept.setdefault(concepts[place], []).append(place)
+    near, places = cosines.masked_fill(~trained, -torch.inf).max(dim=1)  # (Q,)
+    found = []
+    for cosine, place in zip(near.tolist(), places.tolist(), strict=True):
+        same = of_concept[concepts[place]]
+        others = [other for other in (same if len(same) > 1 else everything) if other != place]
+        to_others = references.directions[others] @ references.directions[place]
+        found.append(cosine > float(to_others.max()) if others else True)
+    return found

@@ -15,7 +15,7 @@ from undiffuse.evaluation.background import background_names
 from undiffuse.evaluation.features import FeatureExtractor, Skip, batches_on_white
 from undiffuse.evaluation.prompts import Pair, Prompt, coloured_prompts, pair_of, seen_and_held_out, white_prompts
 from undiffuse.evaluation.reconstruction import RoundTrip
-from undiffuse.evaluation.references import References, concept_ranks, nearest_trained, read_references
+from undiffuse.evaluation.references import References, concept_ranks, nearer_than_variants, nearest_trained, read_references
 from undiffuse.evaluation.report import Figure, Report, mean, proportion
 
 Draw = Callable[[Sequence[Prompt]], Tensor]
@@ -39,7 +39,9 @@ class PromptReport(Report):
     prompt names, over prompts of their own for both kinds of pair.
 
     `nearest_train`: the mean cosine distance from a drawn picture, seen pairs and held-out ones together, to
-    the nearest training picture: 0 for copies, about 1 for unrelated pictures.
+    the nearest training picture: 0 for copies, about 1 for unrelated pictures. `nearer_than_variants`: how often a drawn
+    picture is nearer to it than that picture's nearest variant is, the same concept in another style. Real pictures of
+    seen pairs always are, so a model that draws exactly what it was taught comes near to 1 with those.
 
     `ceiling_top5`: the top-5 figure of the real pictures of the same held-out pairs, passed through the
     autoencoder. They are what a perfect denoiser would draw, and they are ranked by the same references as
@@ -53,6 +55,7 @@ class PromptReport(Report):
     held_out_top5: Figure
     background_accuracy: Figure
     nearest_train: Figure
+    nearer_than_variants: Figure
     ceiling_top5: Figure
 
 
@@ -112,6 +115,7 @@ def evaluate_prompts(
         held_out_top5=top(held_out_ranks, TOP),
         background_accuracy=proportion(right_colour),
         nearest_train=mean(nearest_trained(cosines, references)),
+        nearer_than_variants=proportion(nearer_than_variants(cosines, references)),
         ceiling_top5=top(ceiling, TOP),
     )
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from undiffuse.data.records import Row
-from undiffuse.evaluation.references import References, concept_ranks, directions_of, nearest_trained, ranks, read_references
+from undiffuse.evaluation.references import (
+    References,
+    concept_ranks,
+    directions_of,
+    nearest_trained,
+    ranks,
+    read_references,
+)
 
 
 def references(concepts: list[str], splits: list[str] | None = None) -> References:
@@ -77,3 +84,15 @@ def test_pictures_that_tell_no_pair_are_no_references(hues, mean_colour) -> None
 
     assert known.indices == [i for i in range(16) if i != 3]
     assert told == [(10, 15, "real pictures"), (15, 15, "real pictures")]
+
+
+def test_a_copy_is_nearer_than_another_picture_of_the_same_thing() -> None:
+    turns = torch.tensor([0.0, 0.5, 2.0, 3.0])  # of a circle, in radians: two foxes, a boat, a fox that is held out
+    rows = references(["fox", "fox", "boat", "fox"], ["train", "train", "train", "val"]).rows
+    directions = torch.stack([turns.cos(), turns.sin()], dim=1).double()
+    known = References(torch.zeros(2), directions, rows, [0, 1, 2, 3])
+    asked = torch.tensor([0.1, -0.4, -0.6, 2.1])
+    queries = torch.stack([asked.cos(), asked.sin()], dim=1).double()
+
+    # The last one is nearest to the boat, of which there is no other picture: it is compared with the foxes.
+    assert nearer_than_variants(queries @ known.directions.T, known) == [True, True, False, True]
