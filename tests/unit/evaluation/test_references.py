@@ -10,6 +10,7 @@ from undiffuse.evaluation.references import (
     References,
     concept_ranks,
     directions_of,
+    nearer_than_variants,
     nearest_trained,
     ranks,
     read_references,
