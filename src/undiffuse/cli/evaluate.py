@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -232,7 +233,8 @@ def fidelity(
     _tell(report, [*dataset.problems, *dict.fromkeys(skipped)], console)
 
 
-class _Asked(NamedTuple):
+@dataclass(frozen=True)
+class _Asked:
     """The options of a command that has a model draw prompts."""
 
     model: str | None
