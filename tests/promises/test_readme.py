@@ -21,8 +21,8 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[list[str]]:
-    """Every `undiffuse ...` line of the console blocks, as words."""
-    lines = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
+    """Every `undiffuse ...` line of the console blocks, as words; a line that goes on below is one."""
+    lines = [line.removeprefix("$ ") for block in blocks("console") for line in block.replace("\\\n", " ").splitlines()]
     return [shlex.split(line, comments=True) for line in lines if line.startswith("undiffuse ")]
 
 
