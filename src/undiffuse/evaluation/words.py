@@ -17,7 +17,7 @@ from undiffuse.core.random import numpy_stream, stream_seed
 from undiffuse.data.captions import CaptionSpec
 from undiffuse.data.dataset import Pictures
 from undiffuse.data.records import Progress, Row
-from undiffuse.data.render import RenderSpec, is_cutout, render
+from undiffuse.data.render import RenderSpec, render
 from undiffuse.evaluation.features import FeatureExtractor, Skip
 from undiffuse.evaluation.prompts import WHITE, Kind, Pair, Prompt, ask_for, pair_of
 from undiffuse.evaluation.reconstruction import RoundTrip
@@ -166,13 +166,13 @@ def arrangements(pictures: Pictures, size: int, count: int, seed: int) -> dict[K
     for index in numpy_stream("evaluate", "arrangement", seed).permutation(len(pictures.rows)):
         if min(map(len, found.values())) >= count:
             break
-        pair = pair_of(pictures.rows[index])
-        if pair is None or not _can_be_put_beside(pictures, index):
+        if pair_of(pictures.rows[index]) is None:
             continue
         example = render(pictures, int(index), spec, numpy_stream("evaluate", "arrangement", seed, int(index)))
         kind, second = example.fields["layout"], example.fields.get("second")
         if second is None or len(found[kind]) >= count or not SIDES.search(example.caption):
             continue
+        pair = Pair(str(example.fields["concept"]), str(example.fields.get("style", "")))
         prompt = Prompt(example.caption, stream_seed("evaluate", kind, seed, len(found[kind])), pair, WHITE, kind)
         found[kind].append(Arrangement(prompt, str(second), example.pixels))
     lacking = [layout for layout, some in found.items() if not some]
@@ -210,10 +210,3 @@ def _right_way_round(
 @torch.no_grad()
 def _there_and_back(round_trip: RoundTrip, pixels: Tensor) -> Tensor:
     return round_trip(pixels).float().cpu().clamp(-1, 1)
-
-
-def _can_be_put_beside(pictures: Pictures, index: int) -> bool:
-    try:
-        return is_cutout(pictures.read(index))
-    except DataError:
-        return False

@@ -44,7 +44,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         wide, narrow, flat = [], [], []
         for one in parameters:
-            (flat if one.ndim < 2 else wide if min(len(one), one[0].numel()) >= NARROW else narrow).append(one)
+            (flat if one.ndim < 2 else wide if min(one.flatten(1).shape) >= NARROW else narrow).append(one)
         groups: list[dict[str, Any]] = [
             {"params": wide, "orthogonal": True, "weight_decay": weight_decay},
             {"params": narrow, "orthogonal": False, "weight_decay": weight_decay},

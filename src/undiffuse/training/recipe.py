@@ -26,7 +26,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(ge=0)]
 Above0 = Annotated[float, Field(gt=0)]
 AtLeast0 = Annotated[float, Field(ge=0)]
-Momentum = Annotated[float, Field(ge=0, lt=1)]
+Below1 = Annotated[float, Field(ge=0, lt=1)]
 
 
 class DataSpec(Spec):
@@ -53,8 +53,8 @@ class OptimizerSpec(Spec):
 
     kind: Literal["adamw", "muon"] = "adamw"
     rate: Above0 = 1e-3
-    betas: tuple[Momentum, Momentum] = (0.9, 0.99)
-    momentum: Momentum = 0.95
+    betas: tuple[Below1, Below1] = (0.9, 0.99)
+    momentum: Below1 = 0.95
     weight_decay: AtLeast0 = 0.01
     clip: Above0 = 1.0
     warmup: Whole = 200
@@ -212,7 +212,7 @@ class SketchObjective(Spec):
     kind: Literal["sketch"] = "sketch"
     start: str = "default"
     variants: Positive = 4
-    apart: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    apart: Below1 = 0.0
     drop: Fraction = 0.02
     noise: AtLeast0 = 0.0
     net: SketchSpec = SketchSpec()
