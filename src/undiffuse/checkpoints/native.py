@@ -88,7 +88,7 @@ def save_model_folder(
     Args:
         model: what to write.
         folder: made when missing; a model in it is replaced.
-        formats: a storage format for each part ("fp32", "fp16", "int8"); fp32 where none is named.
+        formats: a storage format for each part ("fp32", "fp16", "int8", "int4"); fp32 where none is named.
         card: the model card, Markdown.
 
     Raises:

@@ -1,12 +1,14 @@
-"""Tensors in safetensors files, plain or as weight-only int8, checked name by name when they are loaded.
+"""Tensors in safetensors files, plain or as weight-only int8 or int4, checked name by name when they are loaded.
 
 int8: a matrix or kernel W (O, ...) is stored as integers q with one fp32 scale a row, W = q * scale; vectors
-stay fp16. Nothing is computed in int8: weights are expanded when they are loaded.
+stay fp16. int4: rows are cut into groups of 64, each with an fp16 scale; two integers share a byte, the first in its low half, and the
+shape is kept beside them. Nothing is computed in integers: weights are expanded when they are loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +20,16 @@ from undiffuse.core.errors import CheckpointError, MissingKeys, ShapeMismatch, e
 from undiffuse.core.spec import pick
 
 SCALE = ".int8_scale"
-STORED = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8, "kept": None}
+SCALES4, SHAPE4 = ".int4_scales", ".int4_shape"
+GROUP = 64
+STORED = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "int8": torch.int8,
+    "int4": torch.uint8,
+    "kept": None,
+}
 SHOWN = 8
 READABLE = 0o644
 SMALLEST_SCALE = 1e-30
@@ -38,8 +49,12 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, form: str = "fp32") 
         if dtype == torch.int8 and tensor.is_floating_point() and tensor.ndim > 1:
             stored[name], stored[name + SCALE] = quantize(tensor)
             _check_range(name, stored[name + SCALE], form)
+        elif dtype == torch.uint8 and tensor.is_floating_point() and tensor.ndim > 1:
+            stored[name], stored[name + SCALES4] = quantize4(tensor)
+            stored[name + SHAPE4] = torch.tensor(tensor.shape)
+            _check_range(name, stored[name + SCALES4], form)
         elif tensor.is_floating_point() and dtype is not None:
-            stored[name] = tensor.to(torch.float16 if dtype == torch.int8 else dtype).contiguous()
+            stored[name] = tensor.to(dtype if dtype.is_floating_point else torch.float16).contiguous()
             _check_range(name, stored[name], form)
         else:
             stored[name] = tensor.contiguous()
@@ -57,6 +72,24 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
     return q.view(weight.shape).contiguous(), scale
 
 
+def quantize4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Two integers from -7 to 7 in each byte (O, G * 32), raised by 8, and one scale a group (O, G), for rows of G groups."""
+    rows = weight.float().flatten(1)
+    groups = torch.nn.functional.pad(rows, (0, -rows.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
+    scales = (groups.abs().amax(2) / 7).half()
+    q = (groups / scales.float().clamp_min(SMALLEST_SCALE)[..., None]).round().clamp(-7, 7).to(torch.int8) + 8
+    low, high = q.to(torch.uint8).flatten(1).unflatten(1, (-1, 2)).unbind(2)
+    return (low | (high << 4)).contiguous(), scales
+
+
+def expand4(packed: Tensor, scales: Tensor, shape: Sequence[int]) -> Tensor:
+    """The weight of this shape that `quantize4` packed, to half a scale."""
+    q = torch.stack([packed & 15, packed >> 4], dim=2).flatten(1).float() - 8
+    rows = (q.unflatten(1, (-1, GROUP)) * scales.float()[..., None]).flatten(1)
+    numbers = math.prod(shape[1:])
+    return rows[:, :numbers].reshape(*shape)
+
+
 def _check_range(name: str, stored: Tensor, form: str) -> None:
     if form != "fp32" and not stored.isfinite().all():
         given = f"{name} holds NaN, infinity or numbers beyond the range of {form}"
@@ -64,7 +97,7 @@ def _check_range(name: str, stored: Tensor, form: str) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file, expanding int8 to float32.
+    """Read a safetensors file, expanding int8 and int4 to float32.
 
     Raises:
         CheckpointError: when the file is missing or damaged.
@@ -75,6 +108,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             explain(f"{path} cannot be read ({error})", "a safetensors file is needed", "fetch it anew")
         ) from None
+    _expand_int4(raw, path)
     scales = {name.removesuffix(SCALE): raw.pop(name) for name in list(raw) if name.endswith(SCALE)}
     lonely = sorted({name for name, tensor in raw.items() if tensor.dtype == torch.int8} ^ set(scales))
     if lonely:
@@ -83,6 +117,17 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     for name, scale in scales.items():
         raw[name] = raw[name].float() * scale.float().view(-1, *([1] * (raw[name].ndim - 1)))
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in raw.items()}
+
+
+def _expand_int4(raw: dict[str, Tensor], path: Path) -> None:
+    """Put weights in the place of packed ones with their scales and shapes."""
+    for name in [name.removesuffix(SCALES4) for name in raw if name.endswith(SCALES4)]:
+        try:
+            scales, shape = raw.pop(name + SCALES4), raw.pop(name + SHAPE4).tolist()
+            raw[name] = expand4(raw[name], scales, shape)
+        except (KeyError, RuntimeError):
+            given = f"{path} holds int4 scales without weights that fit: {name}"
+            raise CheckpointError(explain(given, "each int4 tensor needs its scales and its shape", "write it again")) from None
 
 
 def load_into(module: nn.Module, path: Path) -> None:

@@ -37,7 +37,10 @@ class BertSpec(Spec):
 
 
 class SketchSpec(Spec):
-    """Sizes of a `Sketcher`; `channels` and `side` are those of the latent, and 0 where training is to fill them in."""
+    """Sizes of a `Sketcher`; `channels` and `side` are those of the latent, and 0 where training is to fill them in.
+
+    `remembered` pictures of the training set are in its memory, which training fills in too.
+    """
 
     channels: Annotated[int, Field(ge=0)] = 0
     side: Annotated[int, Field(ge=0)] = 0
@@ -45,6 +48,9 @@ class SketchSpec(Spec):
     width: Positive = 512
     depth: Positive = 2
     rank: Positive = 256
+    remembered: Annotated[int, Field(ge=0)] = 0
+    key: Positive = 128
+    traits: Positive = 1024
 
 
 class TextSpec(PartSpec):

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from undiffuse.networks.memory import Memory
 
 class Sketcher(nn.Module):
     """Token states to a map by a few pools of attention, a residual MLP and a basis of whole maps.
@@ -22,10 +23,23 @@ class Sketcher(nn.Module):
         width: features of the MLP.
         depth: its residual blocks.
         rank: maps of which every sketch is a sum.
+        remembered: pictures in its `Memory`; with 0 it has none, and a sketch is that sum alone.
+        key: numbers by which each of them is found.
+        traits: numbers kept of each.
     """
 
     def __init__(
-        self, context_width: int, channels: int, side: int, pools: int = 3, width: int = 512, depth: int = 2, rank: int = 256
+        self,
+        context_width: int,
+        channels: int,
+        side: int,
+        pools: int = 3,
+        width: int = 512,
+        depth: int = 2,
+        rank: int = 256,
+        remembered: int = 0,
+        key: int = 128,
+        traits: int = 1024,
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -39,6 +53,7 @@ class Sketcher(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.mix = nn.Linear(width, rank)
         self.basis = nn.Linear(rank, channels * side**2)
+        self.memory = Memory(width, remembered, key, channels, side, traits) if remembered else None
 
     def start_linear(self, mean: Tensor, components: Tensor, deviations: Tensor) -> None:
         """Begin with sums of `components` (rank, C, side, side) by their `deviations` (rank,), about `mean` (C, side, side)."""
@@ -46,15 +61,25 @@ class Sketcher(nn.Module):
             self.basis.weight.copy_((components * deviations[:, None, None, None]).flatten(1).T)
             self.basis.bias.copy_(mean.flatten())
 
-    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """The map (B, C, side, side) of token states (B, N, D), of which those count where `mask` (B, N) is true."""
+    def read(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Features (B, W) of token states (B, N, D), of which those count where `mask` (B, N) is true."""
         logits = self.weigh(states).masked_fill(~mask[..., None], float("-inf"))  # (B, N, pools)
         mean = mask.to(states.dtype) / mask.sum(1, keepdim=True)  # (B, N)
         weights = torch.cat([torch.softmax(logits, dim=1), mean[..., None].to(logits.dtype)], dim=2)  # (B, N, pools + 1)
         x = self.into((weights.transpose(1, 2) @ states.to(weights.dtype)).flatten(1))  # (B, W)
         for block in self.blocks:
             x = x + block(x)
-        return self.basis(self.mix(self.norm(x))).unflatten(1, (self.channels, self.side, self.side))
+        return self.norm(x)
+
+    def expect(self, features: Tensor) -> Tensor:
+        """The map (B, C, side, side) that features (B, W) make one expect, without the memory."""
+        return self.basis(self.mix(features)).unflatten(1, (self.channels, self.side, self.side))
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """The sketch (B, C, side, side) of token states (B, N, D), of which those count where `mask` (B, N) is true."""
+        features = self.read(states, mask)
+        expected = self.expect(features)
+        return expected if self.memory is None else self.memory(features, expected)
 
 
 def resized(sketch: Tensor, size: tuple[int, int]) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from undiffuse.core.devices import choose_precision
 
+TABLE = 32  # times as many rows as columns: each is met too seldom for a step of all at once; they go by AdamW
 NARROW = 32  # what has fewer rows or columns goes by AdamW: last layers, attention pools, depthwise kernels
 CURVE = (3.4445, -4.7750, 2.0315)  # of a x + b x^3 + c x^5, which takes singular values in (0, 1] to about 1 in five turns
 TURNS = 5
@@ -44,7 +45,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         wide, narrow, flat = [], [], []
         for one in parameters:
-            (flat if one.ndim < 2 else wide if min(one.flatten(1).shape) >= NARROW else narrow).append(one)
+            (flat if one.ndim < 2 else wide if _is_wide(*one.flatten(1).shape) else narrow).append(one)
         groups: list[dict[str, Any]] = [
             {"params": wide, "orthogonal": True, "weight_decay": weight_decay},
             {"params": narrow, "orthogonal": False, "weight_decay": weight_decay},
@@ -85,6 +86,10 @@ class Muon(torch.optim.Optimizer):
         root = (state["second"] / (1 - b2**step)).sqrt_().add_(group["eps"])
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.addcdiv_(state["first"], root, value=-group["lr"] / (1 - b1**step))
+
+
+def _is_wide(rows: int, columns: int) -> bool:
+    return min(rows, columns) >= NARROW and rows < TABLE * columns
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

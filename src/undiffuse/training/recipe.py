@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from undiffuse.conditioners.text import SketchSpec
+from undiffuse.conditioners.text import SketchSpec, TextSpec
 from undiffuse.core.errors import SpecError, UsageError, explain
 from undiffuse.core.spec import Spec
 from undiffuse.data.atomic import write_text
@@ -207,6 +207,12 @@ class SketchObjective(Spec):
 
     The share `apart` of all pictures is not shown to it. A U-Net that learns from all of them then meets sketches of what
     was never seen, as it will when it draws, and does not trust them more than they deserve.
+
+    With `remember` the net gets a memory of the pictures that it is shown, and learns which ones a caption calls to mind;
+    `recall` weighs that loss, in nats, against the squared error. A share `strange` of captions is made to call to mind
+    others of the same label (`data.label`) in place of their own picture, as what was never seen must.
+
+    `words` reads captions by another encoder from now on: `words = { source = "minilm", rows = 25000 }`.
     """
 
     kind: Literal["sketch"] = "sketch"
@@ -215,6 +221,10 @@ class SketchObjective(Spec):
     apart: Below1 = 0.0
     drop: Fraction = 0.02
     noise: AtLeast0 = 0.0
+    remember: bool = False
+    recall: Above0 = 0.05
+    strange: Fraction = 0.25
+    words: TextSpec | None = None
     net: SketchSpec = SketchSpec()
     preview_prompts: tuple[str, ...] = ()
 

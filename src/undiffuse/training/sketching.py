@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from undiffuse.checkpoints.api import load_model
+from undiffuse.conditioners.combined import Conditioner
 from undiffuse.conditioners.text import TextConditioner, TextSpec
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.data.latents import LatentCache
 from undiffuse.data.records import Progress
+from undiffuse.data.store import PictureStore
 from undiffuse.model.build import build_denoiser
+from undiffuse.model.codec import Codec
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
 from undiffuse.networks.sketcher import Sketcher
 from undiffuse.training.encoded import encode_captions, encode_pictures
 from undiffuse.training.grow import grow_into
-from undiffuse.training.objectives.sketch import SketchTraining
+from undiffuse.training.objectives.sketch import SketchTraining, Sought, shown
 from undiffuse.training.opening import open_pictures, place, seeded
 from undiffuse.training.principal import principal_patches
 from undiffuse.training.recipe import Recipe, SketchObjective
+from undiffuse.training.remembering import called_to_mind, encode_things, groups_of, things_before_nothing
+from undiffuse.training.texts import load_text
 
 EXAMPLES = 6000  # latents from which the basis of sketches begins
 
@@ -36,21 +42,69 @@ def prepare_sketch(
         DataError, CheckpointError: when pictures or the model cannot be read.
     """
     model = load_model(terms.start)
+    _, pictures, _ = open_pictures(recipe)
+    place(model.codec, device)
+    cache = encode_pictures(recipe, terms.variants, model.codec, pictures, folder, progress)
+    model = model if terms.words is None else _reading_by(terms.words, model, cache)
     text = next((part for part in model.conditioner.parts if isinstance(part, TextConditioner)), None)
     if text is None:
         given = f"objective.start = {terms.start!r} reads no captions"
         raise SpecError(explain(given, "a sketch is made from words", "name a model with a text encoder"))
-    _, pictures, _ = open_pictures(recipe)
-    place(model.codec, device)
-    cache = encode_pictures(recipe, terms.variants, model.codec, pictures, folder, progress)
     captions = encode_captions(text.to(device), cache, folder, progress)  # before it has a sketcher: their states are needed
-    model = _with_sketch(recipe, terms, model, text, cache)
+    in_sketcher = shown(len(cache), terms.apart, recipe.run.seed)
+    model = _with_sketch(recipe, terms, model, text, cache, len(in_sketcher) if terms.remember else 0)
+    sought = None
+    if terms.remember:
+        sought = _remember(recipe, model.codec, text, cache, pictures, in_sketcher, folder, progress)
     model.to(device)
-    return SketchTraining(recipe, model, text, cache, captions)
+    return SketchTraining(recipe, model, text, cache, captions, in_sketcher, sought)
+
+
+def _reading_by(words: TextSpec, start: LatentDiffusion, cache: LatentCache) -> LatentDiffusion:
+    """The model with another text encoder in place of its own; it must deliver tokens of the same width."""
+    part, spec = load_text(words, [caption for row in cache.captions for caption in row])
+    places = [number for number, own in enumerate(start.conditioner.parts) if isinstance(own, TextConditioner)]
+    parts, specs = list(start.conditioner.parts), list(start.spec.conditioners)
+    for number in places:
+        own = parts[number]
+        if (own.token_width, own.vector_width) != (part.token_width, part.vector_width):
+            given = f"objective.words gives tokens of width {part.token_width}"
+            raise SpecError(explain(given, f"the U-Net of {start.spec.name!r} reads {own.token_width}", "name another encoder"))
+        if own.spatial_channels:
+            text_spec = cast(TextSpec, specs[number])
+            spec = spec.model_copy(update={"sketch": text_spec.sketch})
+            part.sketch_with(cast(Sketcher, own.sketcher))
+        parts[number], specs[number] = part, spec
+    spec_of_all = ModelSpec.parse({**start.spec.model_dump(), "conditioners": specs}, where=start.spec.name)
+    return LatentDiffusion(start.codec, start.denoiser, Conditioner(parts), spec_of_all)
+
+
+def _remember(
+    recipe: Recipe,
+    codec: Codec,
+    text: TextConditioner,
+    cache: LatentCache,
+    pictures: PictureStore,
+    in_memory: Tensor,
+    folder: Path,
+    progress: Progress | None,
+) -> Sought:
+    """Fill the memory of the sketcher with these pictures (M,), and tell what each rendering should call to mind."""
+    assert text.sketcher is not None and text.sketcher.memory is not None
+    memory = text.sketcher.memory
+    things = things_before_nothing(codec, *encode_things(recipe, codec, pictures, folder, progress))
+    mean, components, _ = principal_patches(things[in_memory], things.shape[-1], memory.basis.shape[0])
+    memory.keep(things[in_memory], mean, components)
+    return Sought(called_to_mind(things, in_memory, cache, codec), groups_of(cache.labels, in_memory))
 
 
 def _with_sketch(
-    recipe: Recipe, terms: SketchObjective, start: LatentDiffusion, text: TextConditioner, cache: LatentCache
+    recipe: Recipe,
+    terms: SketchObjective,
+    start: LatentDiffusion,
+    text: TextConditioner,
+    cache: LatentCache,
+    remembered: int,
 ) -> LatentDiffusion:
     """The model with a fresh sketcher in its text part, and a denoiser that reads its map."""
     others = start.spec.denoiser.spatial_channels - text.spatial_channels
@@ -60,10 +114,11 @@ def _with_sketch(
     channels, side, width = cache.shape
     if side != width:
         raise SpecError(explain(f"latents of {width}x{side}", "sketches are square", "set data.render.crop = 'center'"))
-    net = terms.net.model_copy(update={"channels": channels, "side": side})
-    if net.rank > channels * side**2:
-        allowed = f"latents hold {channels * side**2} numbers, and no more maps than that differ"
-        raise SpecError(explain(f"objective.net.rank = {net.rank}", allowed, "lower it"))
+    net = terms.net.model_copy(update={"channels": channels, "side": side, "remembered": remembered})
+    for name, asked, numbers in (("rank", net.rank, channels * side**2), ("traits", net.traits, (channels + 1) * side**2)):
+        if asked > numbers and (remembered or name == "rank"):
+            allowed = f"there are {numbers} numbers to tell, and no more maps than that differ"
+            raise SpecError(explain(f"objective.net.{name} = {asked}", allowed, "lower it"))
     with seeded(recipe, "sketch"):
         sketcher = Sketcher(text.token_width, **net.model_dump())
     sketcher.start_linear(*principal_patches(_examples(start, cache), side, net.rank))

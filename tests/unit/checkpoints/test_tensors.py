@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from undiffuse.checkpoints.tensors import SCALE, load_into, load_tensors, quantize, save_tensors
+from undiffuse.checkpoints.tensors import GROUP, SCALE, SCALES4, SHAPE4, load_into, load_tensors, quantize, save_tensors
 from undiffuse.core.errors import CheckpointError, MissingKeys, ShapeMismatch, SpecError
 from undiffuse.core.random import normal
 
@@ -71,6 +71,33 @@ def test_int8_takes_a_byte_a_weight_and_a_scale_a_row(tensors: dict[str, Tensor]
     assert stored["bias"].dtype == torch.float16
 
 
+@pytest.mark.parametrize("shape", [(6, 200), (3, 5, 3, 3), (2, 1), (4, 64)])
+def test_int4_is_off_by_half_a_step_of_its_group(shape: tuple[int, ...], path: Path) -> None:
+    weight = normal(shape, "int4")
+    save_tensors({"weight": weight, "bias": normal((5,), "bias"), "ids": torch.arange(3)}, path, "int4")
+    loaded = load_tensors(path)
+    assert loaded["weight"].shape == shape and torch.equal(loaded["ids"], torch.arange(3))
+    errors, rows = (loaded["weight"] - weight).flatten(1), weight.flatten(1)
+    for error, group in zip(errors.split(GROUP, dim=1), rows.split(GROUP, dim=1), strict=True):
+        assert (error.abs().amax(1) <= group.abs().amax(1) / 14 * 1.002).all()  # fp16 scales add a little
+
+
+def test_int4_takes_half_a_byte_a_weight_and_a_scale_a_group(path: Path) -> None:
+    save_tensors({"weight": normal((6, 200), "int4")}, path, "int4")
+    stored = load_file(path)
+    assert stored["weight"].shape == (6, 128) and stored["weight"].dtype == torch.uint8
+    assert stored["weight" + SCALES4].shape == (6, 4)
+
+
+def test_int4_without_its_shape_is_refused(path: Path) -> None:
+    save_tensors({"weight": normal((6, 200), "int4")}, path, "int4")
+    stored = load_file(path)
+    del stored["weight" + SHAPE4]
+    save_file(stored, path)
+    with pytest.raises(CheckpointError, match="each int4 tensor needs its scales and its shape"):
+        load_tensors(path)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1, max_size=20))
 def test_no_weight_is_off_by_more_than_half_a_scale(row: list[float]) -> None:
@@ -101,8 +128,8 @@ def test_numbers_that_a_form_cannot_hold_are_refused(path: Path, form: str, shap
 
 
 def test_an_unknown_form_is_refused(path: Path) -> None:
-    with pytest.raises(SpecError, match="unknown storage form 'int4'; there are: bf16, fp16, fp32, int8, kept"):
-        save_tensors({}, path, "int4")
+    with pytest.raises(SpecError, match="unknown storage form 'int3'; there are: bf16, fp16, fp32, int4, int8, kept"):
+        save_tensors({}, path, "int3")
 
 
 def test_everybody_may_read_the_file(tensors: dict[str, Tensor], path: Path) -> None:

@@ -92,3 +92,10 @@ def test_it_goes_on_from_its_state_to_the_bit() -> None:
 
     for one, other in zip(whole.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_table_of_many_rows_goes_by_adamw() -> None:
+    table, matrix = nn.Parameter(normal((33 * 32, 32), "table")), nn.Parameter(normal((64, 32), "matrix"))
+    optimizer = Muon([table, matrix], lr=1e-3)
+    turned = [group["params"] for group in optimizer.param_groups if group["orthogonal"]]
+    assert [[one is matrix for one in some] for some in turned] == [[True]]

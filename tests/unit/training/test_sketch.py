@@ -19,7 +19,7 @@ from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
 from undiffuse.training.objectives.diffusion import DiffusionTraining
-from undiffuse.training.objectives.sketch import SketchTraining, shown
+from undiffuse.training.objectives.sketch import SketchTraining, recollection, shown
 from undiffuse.training.prepare import prepare
 from undiffuse.training.recipe import load_recipe
 from undiffuse.training.run import resume, train
@@ -158,8 +158,67 @@ def test_stage_two_goes_on_at_another_size(recipe_file: Path, tmp_path: Path) ->
 
 
 def test_a_sketch_of_more_maps_than_numbers_is_refused(recipe_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"objective\.net\.rank = 300; latents hold 256 numbers.*lower it"):
+    with pytest.raises(SpecError, match=r"objective\.net\.rank = 300; there are 256 numbers to tell.*lower it"):
         prepare(settle(load_recipe(recipe_file, ["objective.net.rank=300"])), tmp_path, CPU)
+
+
+REMEMBER = ["objective.remember=true", "objective.net.traits=8", "objective.net.key=4"]
+
+
+def test_a_memory_holds_the_pictures_that_it_is_shown(recipe_file: Path, tmp_path: Path) -> None:
+    objective = prepare(settle(load_recipe(recipe_file, [*REMEMBER, "objective.apart=0.5", "run.seed=1"])), tmp_path, CPU)
+    assert isinstance(objective, SketchTraining) and objective.text.sketcher is not None and objective.sought is not None
+    memory = objective.text.sketcher.memory
+    assert memory is not None and len(memory.traits) == len(objective.shown) < len(objective.cache)
+    kept = (memory.traits @ memory.basis + memory.mean).unflatten(1, memory.shape)
+    torch.testing.assert_close(kept[:, -1], torch.ones_like(kept[:, -1]), atol=1e-3, rtol=0)  # photos cover everything
+    own = objective.model.codec.normalise(objective.cache.latents(objective.shown.tolist(), [0] * len(kept)))
+    nearest = torch.cdist(kept[:, :-1].flatten(1), own.flatten(1)).argmin(1)
+    assert nearest.tolist() == list(range(len(kept)))
+    places = objective.sought.places.view(len(objective.cache), -1)
+    nothing = len(objective.shown)
+    assert {int(place) for place in places.flatten()} == {*range(nothing), nothing}
+    for place, index in enumerate(objective.shown.tolist()):
+        assert set(places[index].tolist()) == {place}
+
+
+def test_captions_learn_what_to_call_to_mind(recipe_file: Path, tmp_path: Path) -> None:
+    changes = [*REMEMBER, "run.steps=150", "run.save_every=150", "optimizer.rate=3e-3", "optimizer.ema=0.9", "objective.drop=0"]
+    recipe = settle(load_recipe(recipe_file, [*changes, "objective.recall=1"]))
+    model = load_model(train(recipe, tmp_path / "run"))
+    objective = prepare(recipe, tmp_path / "run", CPU)
+    assert isinstance(objective, SketchTraining)
+    rows = [row[0].split()[0] for row in objective.cache.captions]
+    z = model.codec.normalise(objective.cache.latents(range(len(rows)), [0] * len(rows)))
+    means = torch.stack([z[[word == row for row in rows]].mean(0) for word in ("red", "blue")])
+    errors = torch.cdist(sketch_of(model, "red picture", "blue picture").flatten(1), means.flatten(1))
+    assert errors.diagonal().max() < 0.5 * errors.fliplr().diagonal().min()
+
+
+def test_losses_with_a_memory_are_told_apart(recipe_file: Path, tmp_path: Path) -> None:
+    objective = prepare(settle(load_recipe(recipe_file, REMEMBER)), tmp_path, CPU)
+    assert isinstance(objective, SketchTraining)
+    loss, values = objective.loss("sketcher", objective.batch(0, range(4)), 0)
+    loss.backward()
+    assert values.keys() == {"loss", "unexplained", "recall"}
+    assert all(p.grad is not None for p in objective.players["sketcher"].parameters())
+
+
+def test_nats_of_what_is_sought() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]] * 4)
+    groups = torch.tensor([7, 8, 7])  # of three pictures; the last place is none of them
+    sought, strange = torch.tensor([0, 0, 1, 3]), torch.tensor([False, True, True, True])
+    plain = logits[0].log_softmax(0)
+    without = logits[0, 1:].log_softmax(0)  # the picture itself out of bounds
+    expected = -(plain[0] + without[1] + plain[1] + plain[3]) / 4  # the second has a group of its own, the last has none
+    torch.testing.assert_close(recollection(logits, sought, strange, groups), expected)
+
+
+def test_another_text_encoder_can_take_the_place_of_the_old_one(recipe_file: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    words = f'objective.words={{ source = "{tiny_folder}", length = 5 }}'
+    model = load_model(train(settle(load_recipe(recipe_file, [words, "run.steps=1"])), tmp_path / "run"))
+    text = next(part for part in model.conditioner.parts if isinstance(part, TextConditioner))
+    assert text.length == 5 and sketch_of(model, "red picture").shape == (1, 4, 8, 8)
 
 
 def test_a_sketch_can_be_learned_anew(recipe_file: Path, tmp_path: Path) -> None:

@@ -35,6 +35,16 @@ class Described:
     z: Tensor
     states: Tensor  # (B, N, D)
     mask: Tensor  # (B, N)
+    sought: Tensor | None = None  # (B,) places in memory
+    strange: Tensor | None = None  # (B,) whether others like it are sought in place of the picture itself
+
+
+@dataclass(frozen=True)
+class Sought:
+    """The place in memory that each rendering (N * V,) should call to mind, and the group (M,) of each place."""
+
+    places: Tensor
+    groups: Tensor
 
 
 class SketchTraining(Objective[Described]):
@@ -46,10 +56,19 @@ class SketchTraining(Objective[Described]):
         text: that part.
         cache: latents and captions of the data set.
         captions: states of those captions.
+        shown: which pictures it learns from, in order.
+        sought: what captions should call to mind; None without a memory.
     """
 
     def __init__(
-        self, recipe: Recipe, model: LatentDiffusion, text: TextConditioner, cache: LatentCache, captions: CaptionCache
+        self,
+        recipe: Recipe,
+        model: LatentDiffusion,
+        text: TextConditioner,
+        cache: LatentCache,
+        captions: CaptionCache,
+        shown: Tensor,
+        sought: Sought | None = None,
     ) -> None:
         terms = recipe.objective
         assert isinstance(terms, Terms) and isinstance(text.sketcher, Sketcher)
@@ -60,7 +79,8 @@ class SketchTraining(Objective[Described]):
         self.cache = cache
         self.players = {PLAYER: text.sketcher.train().requires_grad_(True)}
         self.shelf = Shelf(cache, captions, None, {"text": text}, model.device)
-        self.shown = shown(len(cache), terms.apart, recipe.run.seed)
+        self.shown = shown
+        self.sought = sought
 
     def batch(self, step: int, slots: range) -> Described:
         """Latents and states for these slots, functions of (seed, step, slot), where the nets are."""
@@ -78,13 +98,23 @@ class SketchTraining(Objective[Described]):
         if self.terms.noise:
             share = self.terms.noise * states[mask].std()
             states = states + share * noise.normal("states", states.shape[1:]) * mask[..., None]
-        return Described(self.model.codec.normalise(self.shelf.latents(places)), states, mask)
+        z = self.model.codec.normalise(self.shelf.latents(places))
+        if self.sought is None:
+            return Described(z, states, mask)
+        return Described(z, states, mask, self.sought.places.to(z.device)[places], noise.uniform("strange") < self.terms.strange)
 
     def loss(self, player: str, batch: Described, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error, and the share of the variance of the batch that is left."""
-        sketch = self.players[player](batch.states, batch.mask).float()
-        loss = (sketch - batch.z).square().mean()
-        return loss, {"loss": loss, "unexplained": loss / batch.z.var(dim=0).mean()}
+        """Mean squared error, and the share of the variance of the batch that is left; with a memory, what it recalls."""
+        net = self.text.sketcher
+        assert net is not None
+        features = net.read(batch.states, batch.mask)
+        error = (net.expect(features).float() - batch.z).square().mean()
+        told = {"unexplained": error / batch.z.var(dim=0).mean()}
+        if self.sought is None or net.memory is None or batch.sought is None or batch.strange is None:
+            return error, {"loss": error, **told}
+        recall = recollection(net.memory.logits(features).float(), batch.sought, batch.strange, self.sought.groups)
+        loss = error + self.terms.recall * recall
+        return loss, {"loss": loss, **told, "recall": recall}
 
     def describe(self) -> dict[str, Any]:
         """Pictures that are shown, and the size of the net."""
@@ -102,6 +132,23 @@ class SketchTraining(Objective[Described]):
         """Write the whole model, which knows the net and does not draw by it yet."""
         self.text.forget()
         save_model(self.model, folder)
+
+
+def recollection(logits: Tensor, sought: Tensor, strange: Tensor, groups: Tensor) -> Tensor:
+    """Mean nats that logits (B, M + 1) are short of certainty about the place (B,) that is sought.
+
+    Where `strange` (B,), that place is out of bounds and any other of its group (M,) is sought; where it has no other, or
+    nothing is sought (place M), nothing is strange.
+    """
+    places = torch.arange(logits.shape[1], device=logits.device)
+    own = places == sought[:, None]  # (B, M + 1)
+    marks = torch.cat([groups.to(logits.device), groups.new_full((1,), int(groups.min()) - 1).to(logits.device)])
+    others = (marks == marks[sought][:, None]) & ~own
+    strange = strange & others.any(1)
+    right = torch.where(strange[:, None], others, own)
+    possible = ~(own & strange[:, None])
+    out = float("-inf")
+    return (logits.masked_fill(~possible, out).logsumexp(1) - logits.masked_fill(~right, out).logsumexp(1)).mean()
 
 
 def shown(count: int, apart: float, seed: int) -> Tensor:

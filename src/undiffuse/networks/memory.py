@@ -1,0 +1,77 @@
+"""`Memory`: pictures that a caption calls to mind, by attention to what was shown in training."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CORNER = 2  # patches on a side of the corners that tell the background
+
+
+class Memory(nn.Module):
+    """Attention from the features of a caption to remembered pictures, each a thing in front of no background.
+
+    The conditional mean of latents is E[z | y] = sum_k p(k | y) z_k over the pictures k that y may be said of. The
+    probabilities are learned, by cross-entropy; the pictures need not be: they are kept. Each is kept as the map that it
+    paints and how much of every patch it covers, so that it stands before whatever background a caption names. One more
+    place stands for captions of nothing remembered. Compare Blattmann et al., arXiv 2204.11824, whose memory is outside.
+
+    Args:
+        width: features of a caption.
+        remembered: pictures.
+        key: numbers by which a picture is found.
+        channels: of the map.
+        side: height and width of the map.
+        traits: numbers kept of a picture, by its leading principal components.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    traits: Tensor
+
+    def __init__(self, width: int, remembered: int, key: int, channels: int, side: int, traits: int) -> None:
+        super().__init__()
+        self.shape = (channels + 1, side, side)
+        self.ask = nn.Linear(width, key)
+        self.keys = nn.Parameter(torch.randn(remembered + 1, key) / key**0.5)
+        self.lean = nn.Parameter(torch.zeros(remembered + 1))
+        numbers = (channels + 1) * side**2
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("basis", torch.zeros(traits, numbers))
+        self.register_buffer("traits", torch.zeros(remembered, traits))
+
+    def keep(self, things: Tensor, mean: Tensor, components: Tensor) -> None:
+        """Remember `things` (M, C + 1, side, side), their paint and their cover, in `components` (R, C + 1, side, side)."""
+        self.mean.copy_(mean.flatten())
+        self.basis.copy_(components.flatten(1))
+        self.traits.copy_((things.flatten(1) - self.mean) @ self.basis.T)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """How far features (B, W) speak for each remembered picture, and at last for none: (B, M + 1)."""
+        return self.ask(features) @ self.keys.T * self.keys.shape[1] ** 0.5 + self.lean
+
+    def forward(self, features: Tensor, otherwise: Tensor) -> Tensor:
+        """What features (B, W) call to mind, before the background of the map `otherwise` (B, C, side, side).
+
+        As far as nothing is called to mind the result is that map.
+        """
+        shares = torch.softmax(self.logits(features).float(), dim=1)  # (B, M + 1)
+        known = 1 - shares[:, -1:]
+        thing = (shares[:, :-1] @ self.traits @ self.basis + known * self.mean).unflatten(1, self.shape)
+        known = known[:, :, None, None]
+        return thing[:, :-1] + (known - thing[:, -1:]) * background(otherwise) + (1 - known) * otherwise
+
+
+def background(maps: Tensor) -> Tensor:
+    """The background of maps (B, C, h, w), as their corners tell it: each the mean of a few patches, and blends between."""
+    near, far = slice(0, CORNER), slice(-CORNER, None)
+    corners = [maps[..., rows, columns].mean((-2, -1)) for rows in (near, far) for columns in (near, far)]
+    square = torch.stack(corners, dim=-1).unflatten(-1, (2, 2))
+    return F.interpolate(square, tuple(maps.shape[-2:]), mode="bilinear", align_corners=True)
+
+
+def kept_apart(paint: Tensor, cover: Tensor, ground: Tensor) -> Tensor:
+    """What is kept of pictures: maps (M, C, h, w) of things before the map `ground` (C, h, w), less what shows of it,
+    and their cover (M, 1, h, w) from 0 to 1."""
+    return torch.cat([paint - (1 - cover) * ground, cover], dim=1)  # (M, C + 1, h, w)
