@@ -20,14 +20,17 @@ from undiffuse.generation.given import given_by
 from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
+RECALLED = 6  # pictures that words called to mind, shown at most
+LEAST_SHARE = 0.01  # of the probability, for a picture to be shown
+
 
 @dataclass(frozen=True, eq=False)
 class Entrance:
     """One context of a model, with what it delivered for this drawing.
 
     `tokens` (N, D), `vector` (D,) and `spatial` (S, h, w) are None where the part takes another way. `given` are the pictures
-    that were shown to it, by name; `sketch` is the map decoded, where words were made into one; `said` tells whether it was
-    told anything. `weight` is the root mean square of what the first convolution multiplies its channels by.
+    that were shown to it, by name; `sketch` is the map decoded, where words were made into one, and `recalled` the training
+    pictures that they called to mind, each with its probability; `said` tells whether it was told anything. `weight` is the root mean square of what the first convolution multiplies its channels by.
     """
 
     kind: str
@@ -38,6 +41,7 @@ class Entrance:
     spatial: Tensor | None
     given: dict[str, Image.Image]
     sketch: Image.Image | None
+    recalled: list[tuple[float, Image.Image]]
     weight: float | None
 
 
@@ -65,6 +69,7 @@ def entrances(request: Request, readings: Mapping[str, Any], model: LatentDiffus
                 spatial=spatial,
                 given=shown,
                 sketch=_sketch(part, cond, model),
+                recalled=_recalled(part, readings, model),
                 weight=weight,
             )
         )
@@ -76,6 +81,18 @@ def _sketch(part: ConditionerPart, cond: Conditioning, model: LatentDiffusion) -
     if cond.spatial is None or not isinstance(part, TextConditioner):
         return None
     return to_images(model.codec.decode(cond.spatial.to(model.device)))[0]
+
+
+def _recalled(part: ConditionerPart, readings: Mapping[str, Any], model: LatentDiffusion) -> list[tuple[float, Image.Image]]:
+    """Remembered pictures that a caption speaks for, as the decoder shows what is kept of them; the likeliest first."""
+    if not isinstance(part, TextConditioner) or part.sketcher is None:
+        return []
+    states, mask = part.states([readings.get("caption") or ""])
+    shares, maps = part.sketcher.call_to_mind(states, mask, RECALLED)
+    worth = shares >= LEAST_SHARE
+    if not bool(worth.any()):
+        return []
+    return list(zip(shares[worth].tolist(), to_images(model.codec.decode(maps[worth].to(model.device))), strict=True))
 
 
 def first_weight(model: LatentDiffusion, start: int, stop: int) -> float | None:

@@ -74,6 +74,11 @@ SKETCH = """
 pictures that these words could be said of. That is a blur, and as much as words alone can tell; the U-Net draws the one
 picture that fits both it and the noise.</p>"""
 
+RECALLED = """
+<p>It had help: this model remembers the pictures that it learned from, and the words called some of them to mind, with the
+probabilities below. The sketch is their mean, before the background that was asked for; with one of them almost certain, the
+drawing will be much like that picture.</p>"""
+
 WEIGHT = "The first convolution weighs a channel of it {times} times as much as one of the latent (root mean square)."
 
 KEPT = """The finished picture above carries its own request: save it, and <code>undiffuse verify</code> draws it again."""

@@ -142,6 +142,9 @@ def _beside(story: Story, one: Entrance, side: int) -> str:
     if one.sketch is not None:
         picture = img(photo(one.sketch, min(side, 256)), "The sketch of the words, decoded", size=one.sketch.size)
         given += figure(picture, "the sketch, decoded")
+    for share, image in one.recalled:
+        picture = img(photo(image, min(side, 256)), f"Called to mind with {share:.0%}", size=image.size)
+        given += figure(picture, f"called to mind: {share:.0%}")
     height, width = one.spatial.shape[1:]
     thumbs = "".join(
         figure(img(exact(image), f"Channel {place}", "pixels", (width, height)), f"channel {place}")
@@ -155,6 +158,7 @@ def _beside(story: Story, one: Entrance, side: int) -> str:
         weight += f" The first {CHANNELS} are shown."
     said = prose.BESIDE.format(what=kind, channels=len(one.spatial), size=sides(width, height), weight=weight)
     said += prose.SKETCH if one.sketch is not None else ""
+    said += prose.RECALLED if one.recalled else ""
     return f'<h3>{kind}</h3>{said}<div class="grid small">{given}</div><div class="channels">{thumbs}</div>'
 
 

@@ -51,16 +51,27 @@ class Memory(nn.Module):
         """How far features (B, W) speak for each remembered picture, and at last for none: (B, M + 1)."""
         return self.ask(features) @ self.keys.T * self.keys.shape[1] ** 0.5 + self.lean
 
+    def shares(self, features: Tensor) -> Tensor:
+        """The probability that features (B, W) are of each remembered picture, and at last of none: (B, M + 1)."""
+        return torch.softmax(self.logits(features).float(), dim=1)
+
     def forward(self, features: Tensor, otherwise: Tensor) -> Tensor:
         """What features (B, W) call to mind, before the background of the map `otherwise` (B, C, side, side).
 
         As far as nothing is called to mind the result is that map.
         """
-        shares = torch.softmax(self.logits(features).float(), dim=1)  # (B, M + 1)
-        known = 1 - shares[:, -1:]
-        thing = (shares[:, :-1] @ self.traits @ self.basis + known * self.mean).unflatten(1, self.shape)
-        known = known[:, :, None, None]
-        return thing[:, :-1] + (known - thing[:, -1:]) * background(otherwise) + (1 - known) * otherwise
+        shares = self.shares(features)
+        none = shares[:, -1:, None, None]
+        return self._before(otherwise, shares[:, :-1] @ self.traits, 1 - none) + none * otherwise
+
+    def picture(self, places: Tensor, otherwise: Tensor) -> Tensor:
+        """The pictures at `places` (B,) alone, before the background of `otherwise` (B, C, side, side)."""
+        return self._before(otherwise, self.traits[places], otherwise.new_ones(len(places), 1, 1, 1))
+
+    def _before(self, otherwise: Tensor, traits: Tensor, known: Tensor) -> Tensor:
+        """Things of `traits` (B, R), which are sums of shares `known` (B, 1, 1, 1) in all, before a background."""
+        thing = (traits @ self.basis).unflatten(1, self.shape) + known * self.mean.view(self.shape)
+        return thing[:, :-1] + (known - thing[:, -1:]) * background(otherwise)
 
 
 def background(maps: Tensor) -> Tensor:

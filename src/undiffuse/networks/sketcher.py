@@ -81,6 +81,20 @@ class Sketcher(nn.Module):
         expected = self.expect(features)
         return expected if self.memory is None else self.memory(features, expected)
 
+    def call_to_mind(self, states: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The remembered pictures that these words are most likely of, for one caption (1, N, D), the likeliest first.
+
+        Returns:
+            probabilities (K,) and maps (K, C, side, side) of K pictures, `count` at most, and none without a memory.
+        """
+        if self.memory is None:
+            return states.new_zeros(0), states.new_zeros(0, self.channels, self.side, self.side)
+        features = self.read(states, mask)
+        shares, places = self.memory.shares(features)[0, :-1].sort(descending=True)
+        places = places[:count]
+        expected = self.expect(features).expand(len(places), -1, -1, -1)
+        return shares[:count], self.memory.picture(places, expected)
+
 
 def resized(sketch: Tensor, size: tuple[int, int]) -> Tensor:
     """A sketch (B, C, h, w) at the height and width of a latent, stretched where that has another shape."""

@@ -55,6 +55,15 @@ def sketching_model(tiny_spec: ModelSpec, tiny_model: LatentDiffusion) -> Latent
     return rebuilt(tiny_spec, [text.model_copy(update={"sketch": sketch})], read.tokenizer)
 
 
+@pytest.fixture
+def recalling_model(sketching_model: LatentDiffusion) -> LatentDiffusion:
+    """The same with a memory of three pictures."""
+    text, read = sketching_model.spec.conditioners[0], sketching_model.conditioner.parts[0]
+    assert isinstance(text, TextSpec) and isinstance(read, TextConditioner) and text.sketch is not None
+    sketch = text.sketch.model_copy(update={"remembered": 3, "key": 4, "traits": 2})
+    return rebuilt(sketching_model.spec, [text.model_copy(update={"sketch": sketch})], read.tokenizer)
+
+
 @pytest.fixture(scope="session")
 def spatial_model(tiny_spec: ModelSpec) -> LatentDiffusion:
     """A model that reads classes, boxes, masked pictures, maps and small pictures, and no words."""

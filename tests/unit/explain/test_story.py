@@ -18,6 +18,7 @@ from undiffuse.explain.story import Story, evenly, lit_steps, tell
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.networks.sketcher import Sketcher
 
 LAYOUT = Image.fromarray((np.arange(256).reshape(16, 16) % 16 // 8).astype(np.uint8))
 PHOTO = Image.linear_gradient("L").rotate(90).resize((16, 16)).convert("RGB")
@@ -132,6 +133,25 @@ def test_a_sketch_of_the_words_is_shown(sketching_model: LatentDiffusion) -> Non
     assert words.sketch.tobytes() == to_images(sketching_model.codec.decode(expected))[0].tobytes()
     chapter = entrances(story, 64)
     assert chapter is not None and "the sketch, decoded" in chapter.inside and "made them into some" in chapter.inside
+
+
+def test_what_words_call_to_mind_is_shown(sketching_model: LatentDiffusion, recalling_model: LatentDiffusion) -> None:
+    sketcher = recalling_model.conditioner.get_submodule("parts.0.sketcher")
+    assert isinstance(sketcher, Sketcher) and sketcher.memory is not None
+    with torch.no_grad():
+        sketcher.memory.lean.copy_(torch.tensor([0.0, 200.0, 199.0, 100.0]))
+        sketcher.memory.mean.copy_(normal((5, 8, 8), "mean").flatten())
+    draw = Generator(recalling_model, device="cpu", precision="fp32", tell=None)
+    story = tell(draw, Request("a fox", seed=3, steps=2), words=False)
+
+    (words,) = story.entrances
+    assert [round(share, 1) for share, _ in words.recalled] == [0.7, 0.3]  # e : 1, and the first of three hardly at all
+    chapter = entrances(story, 64)
+    assert chapter is not None and chapter.inside.count("called to mind: ") == 2
+    assert "remembers the pictures that it learned from" in chapter.inside
+
+    (without,) = tell(Generator(sketching_model, device="cpu", precision="fp32", tell=None), story.request, words=False).entrances
+    assert without.recalled == []
 
 
 def test_saying_nothing_keeps_what_is_known(spatial: Generator) -> None:
