@@ -1,8 +1,8 @@
 """Tensors in safetensors files, plain or as weight-only int8 or int4, checked name by name when they are loaded.
 
 int8: a matrix or kernel W (O, ...) is stored as integers q with one fp32 scale a row, W = q * scale; vectors
-stay fp16. int4: rows are cut into groups of 64, each with an fp16 scale; two integers share a byte, the first in its low half, and the
-shape is kept beside them. Nothing is computed in integers: weights are expanded when they are loaded.
+stay fp16. int4: rows are cut into groups of 64, each with an fp16 scale; two integers share a byte, the first in its low
+half, and the shape is kept beside them. Nothing is computed in integers: weights are expanded when they are loaded.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ class Entrance:
 
     `tokens` (N, D), `vector` (D,) and `spatial` (S, h, w) are None where the part takes another way. `given` are the pictures
     that were shown to it, by name; `sketch` is the map decoded, where words were made into one, and `recalled` the training
-    pictures that they called to mind, each with its probability; `said` tells whether it was told anything. `weight` is the root mean square of what the first convolution multiplies its channels by.
+    pictures that they called to mind, each with its probability; `said` tells whether it was told anything. `weight` is the
+    root mean square of what the first convolution multiplies its channels by.
     """
 
     kind: str

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from undiffuse.networks.memory import Memory
 
+
 class Sketcher(nn.Module):
     """Token states to a map by a few pools of attention, a residual MLP and a basis of whole maps.
 

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from undiffuse.core.devices import choose_precision
-
 from undiffuse.data.dataset import Pictures
 from undiffuse.data.latents import LatentCache, build_latents
 from undiffuse.data.records import Example, Progress

@@ -150,7 +150,9 @@ def test_what_words_call_to_mind_is_shown(sketching_model: LatentDiffusion, reca
     assert chapter is not None and chapter.inside.count("called to mind: ") == 2
     assert "remembers the pictures that it learned from" in chapter.inside
 
-    (without,) = tell(Generator(sketching_model, device="cpu", precision="fp32", tell=None), story.request, words=False).entrances
+    (without,) = tell(
+        Generator(sketching_model, device="cpu", precision="fp32", tell=None), story.request, words=False
+    ).entrances
     assert without.recalled == []
 
 

@@ -101,7 +101,9 @@ class SketchTraining(Objective[Described]):
         z = self.model.codec.normalise(self.shelf.latents(places))
         if self.sought is None:
             return Described(z, states, mask)
-        return Described(z, states, mask, self.sought.places.to(z.device)[places], noise.uniform("strange") < self.terms.strange)
+        return Described(
+            z, states, mask, self.sought.places.to(z.device)[places], noise.uniform("strange") < self.terms.strange
+        )
 
     def loss(self, player: str, batch: Described, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error, and the share of the variance of the batch that is left; with a memory, what it recalls."""
