@@ -24,6 +24,7 @@ Encode = Callable[[Tensor], Tensor]
 """Pixels (B, 3, H, W) in [-1, 1] -> latent means (B, C, h, w)."""
 
 LATENTS, CAPTIONS, MANIFEST, PLAN = "latents.f16", "captions.jsonl", "manifest.json", "plan.json"
+UNKNOWN = "one"  # the layout of what tells none
 ROWS_AT_ONCE = 1024  # for the statistics
 
 
@@ -31,7 +32,7 @@ class LatentCache:
     """A finished cache: latents (N, variants, C, h, w) in float16 on disk, read as float32.
 
     `array` is the memory map. `mean` and `std` (C,) are over the whole set; `captions[i][v]` belongs to variant v of picture i, and
-    `labels[i]` to picture i.
+    `labels[i]` to picture i. `layouts[i][v]` is what `render` calls the layout of that variant; "one" where it is not known.
 
     Raises:
         DataError: the folder holds no finished cache.
@@ -51,6 +52,7 @@ class LatentCache:
         rows = [json.loads(line) for line in lines]
         self.captions: list[list[str]] = [row["captions"] for row in rows]
         self.labels: list[str | None] = [row["label"] for row in rows]
+        self.layouts: list[list[str]] = [row.get("layouts") or [UNKNOWN] * self.variants for row in rows]
         self.array: np.ndarray = _open_latents(folder, (manifest["count"], self.variants, *self.shape), "r")
 
     def __len__(self) -> int:
@@ -146,10 +148,16 @@ def _save(out: Path, plan: dict[str, Any], start: int, latents: Tensor, examples
         raise DataError(explain("the encoder gave latents beyond float16", "at most 65504 can be kept", "check the encoder"))
     stored[start : start + len(latents)] = halves.numpy()
     stored.flush()
-    lines = [json.dumps({"captions": [e.caption for e in row], "label": row[0].label}) for row in examples]
+    lines = [json.dumps(_told(row)) for row in examples]
     with (out / CAPTIONS).open("a", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in lines)
     write_text(out / PLAN, json.dumps({**plan, "done": start + len(latents), "shape": shape}))
+
+
+def _told(variants: Sequence[Example]) -> dict[str, Any]:
+    """What is kept in words of one picture."""
+    layouts = [one.fields.get("layout", UNKNOWN) for one in variants]
+    return {"captions": [one.caption for one in variants], "label": variants[0].label, "layouts": layouts}
 
 
 def _finish(out: Path, plan: dict[str, Any]) -> None:

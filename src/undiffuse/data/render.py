@@ -22,6 +22,7 @@ from undiffuse.data.records import Example, Row
 
 DEFAULT_BACKGROUNDS = {"white": 0.4, GRADIENT: 0.1} | {name: 0.5 / 11 for name in COLOURS if name != "white"}
 PARTNER_TRIES = 64
+ALONE = ("one", "whole")  # layouts of a picture by itself
 PAIR_SCALE = (0.4, 0.48)
 STACKED_SHARE = 0.3
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SHARPER = 2.0  # than probabilities are the shares of a sketch: the mean of two drawings is no drawing
 CORNER = 2  # patches on a side of the corners that tell the background
 
 
@@ -60,7 +61,7 @@ class Memory(nn.Module):
 
         As far as nothing is called to mind the result is that map.
         """
-        shares = self.shares(features)
+        shares = torch.softmax(SHARPER * self.logits(features).float(), dim=1)  # (B, M + 1)
         none = shares[:, -1:, None, None]
         return self._before(otherwise, shares[:, :-1] @ self.traits, 1 - none) + none * otherwise
 

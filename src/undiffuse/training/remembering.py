@@ -13,20 +13,17 @@ from torch import Tensor
 
 from undiffuse.core.devices import choose_precision
 from undiffuse.data.dataset import Pictures
-from undiffuse.data.latents import LatentCache, build_latents
+from undiffuse.data.latents import build_latents
 from undiffuse.data.records import Example, Progress
-from undiffuse.data.render import render
+from undiffuse.data.render import ALONE, render
 from undiffuse.data.store import PictureStore
 from undiffuse.model.codec import Codec
-from undiffuse.networks.memory import background, kept_apart
+from undiffuse.networks.memory import kept_apart
 from undiffuse.training.encoded import autoencoder_digest
 from undiffuse.training.recipe import Recipe
 
 FOLDER = "things"
 GROUNDS = ("white", "black")
-
-ALIKE = 1.25  # of what a rendering has beside its background; two things in a picture miss more, a thing that was moved less
-AT_ONCE = 2048
 
 
 def encode_things(
@@ -75,29 +72,20 @@ def things_before_nothing(codec: Codec, latents: Tensor, cover: Tensor) -> Tenso
         return kept_apart(latents, cover, codec.normalise(white)[0].cpu())
 
 
-def called_to_mind(things: Tensor, shown: Tensor, cache: LatentCache, codec: Codec) -> Tensor:
-    """The place in memory (N * V,) that each rendering should call to mind: that of its picture, where it shows it.
+def called_to_mind(shown: Tensor, layouts: Sequence[Sequence[str]]) -> Tensor:
+    """The place in memory (N * V,) that each rendering should call to mind: that of its picture, where it shows it alone.
 
-    Renderings of something else or more, and all of pictures that are not `shown` (M,), call for the last place, M.
+    Renderings of two things, and all of pictures that are not `shown` (M,), call for the last place, M.
 
     Args:
-        things: what is kept of every picture, (N, C + 1, h, w).
         shown: indices of the pictures in memory, in order.
-        cache: the renderings.
-        codec: normalises them.
+        layouts: of the variants of every picture.
     """
     nothing = len(shown)
-    slots = torch.full((len(cache),), nothing)
+    slots = torch.full((len(layouts),), nothing)
     slots[shown] = torch.arange(nothing)
-    places = slots.repeat_interleave(cache.variants)
-    for some in torch.arange(len(places)).split(AT_ONCE):
-        pictures, variants = some // cache.variants, some % cache.variants
-        latents = codec.normalise(cache.latents(pictures.tolist(), variants.tolist()).to(codec.device)).cpu()
-        ground, thing = background(latents), things[pictures]
-        missed = _coarse(thing[:, :-1] + (1 - thing[:, -1:]) * ground - latents)
-        there = _coarse(latents - latents.mean((2, 3), keepdim=True))
-        places[some[missed > ALIKE * there]] = nothing
-    return places
+    alone = torch.tensor([[layout in ALONE for layout in variants] for variants in layouts])  # (N, V)
+    return torch.where(alone, slots[:, None], nothing).flatten()
 
 
 def groups_of(labels: Sequence[str | None], shown: Tensor) -> Tensor:
@@ -108,8 +96,3 @@ def groups_of(labels: Sequence[str | None], shown: Tensor) -> Tensor:
         label = labels[place]
         found.append(-1 - place if label is None else numbers.setdefault(label, len(numbers)))
     return torch.tensor(found)
-
-
-def _coarse(maps: Tensor) -> Tensor:
-    """The mean square (B,) of maps, edges left out of account."""
-    return F.avg_pool2d(maps, 2).square().mean((1, 2, 3))

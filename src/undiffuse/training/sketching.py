@@ -95,7 +95,7 @@ def _remember(
     things = things_before_nothing(codec, *encode_things(recipe, codec, pictures, folder, progress))
     mean, components, _ = principal_patches(things[in_memory], things.shape[-1], memory.basis.shape[0])
     memory.keep(things[in_memory], mean, components)
-    return Sought(called_to_mind(things, in_memory, cache, codec), groups_of(cache.labels, in_memory))
+    return Sought(called_to_mind(in_memory, cache.layouts), groups_of(cache.labels, in_memory))
 
 
 def _with_sketch(

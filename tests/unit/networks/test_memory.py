@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from undiffuse.core.random import normal, uniform
-from undiffuse.networks.memory import Memory, background, kept_apart
+from undiffuse.networks.memory import SHARPER, Memory, background, kept_apart
 from undiffuse.networks.sketcher import Sketcher
 
 WIDTH, COUNT, CHANNELS, SIDE = 6, 5, 2, 6
@@ -41,7 +41,7 @@ def test_where_nothing_is_called_to_mind_the_expected_map_stays() -> None:
 
 def test_doubt_is_the_mean_of_what_it_is_between() -> None:
     memory = make()
-    shares = torch.softmax(memory.logits(FEATURES), dim=1)
+    shares = torch.softmax(SHARPER * memory.logits(FEATURES), dim=1)
     each = torch.stack([sure_of(make(), place)(FEATURES, EXPECTED) for place in range(COUNT + 1)], dim=1)
     torch.testing.assert_close(memory(FEATURES, EXPECTED), (shares[..., None, None, None] * each).sum(1), atol=1e-4, rtol=1e-4)
 
