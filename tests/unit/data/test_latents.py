@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,20 @@ def test_the_cache_holds_what_was_encoded(tmp_path: Path) -> None:
     torch.testing.assert_close(cache.mean.double(), flat.mean(1))
     torch.testing.assert_close(cache.std.double(), flat.std(1, correction=0))
     assert LatentCache(tmp_path).identity == {"codec": "abc"}
+
+
+def test_layouts_are_kept_and_one_thing_is_taken_for_granted(tmp_path: Path) -> None:
+    def paired(pictures: Pictures, index: int, rng: np.random.Generator) -> Example:
+        example = noisy(pictures, index, rng)
+        return replace(example, fields={"layout": "left-right"} if index == 2 else {})
+
+    cache = build_latents(Seven(), paired, shrink, 2, 5, tmp_path)
+    assert cache.layouts[2] == ["left-right"] * 2 and cache.layouts[3] == ["one"] * 2
+
+    lines = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
+    older = [json.dumps({name: row[name] for name in ("captions", "label")}) for row in lines]
+    (tmp_path / "captions.jsonl").write_text("\n".join(older) + "\n")
+    assert LatentCache(tmp_path).layouts == [["one"] * 2] * 7
 
 
 def test_batch_size_does_not_matter(tmp_path: Path) -> None:
