@@ -77,7 +77,7 @@ def test_each_part_has_its_own_form(tiny_model: LatentDiffusion, tmp_path: Path)
     assert kinds["conditioner"] == {torch.float32}
 
 
-@pytest.mark.parametrize("formats", [{"unet": "fp16"}, {"denoiser": "int4"}])
+@pytest.mark.parametrize("formats", [{"unet": "fp16"}, {"denoiser": "int3"}])
 def test_unknown_parts_and_forms_are_refused_and_nothing_is_written(
     tiny_model: LatentDiffusion, tmp_path: Path, formats: dict[str, str]
 ) -> None:

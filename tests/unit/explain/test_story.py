@@ -139,6 +139,7 @@ def test_what_words_call_to_mind_is_shown(sketching_model: LatentDiffusion, reca
     sketcher = recalling_model.conditioner.get_submodule("parts.0.sketcher")
     assert isinstance(sketcher, Sketcher) and sketcher.memory is not None
     with torch.no_grad():
+        sketcher.memory.keys.zero_()  # whatever is asked
         sketcher.memory.lean.copy_(torch.tensor([0.0, 200.0, 199.0, 100.0]))
         sketcher.memory.mean.copy_(normal((5, 8, 8), "mean").flatten())
     draw = Generator(recalling_model, device="cpu", precision="fp32", tell=None)
