@@ -15,7 +15,7 @@ import torch
 import undiffuse
 from undiffuse.checkpoints.api import default_folder, load_codec
 
-FORMS = {"conditioner": "int4"}  # text encoder, sketcher and memory bear it: 0.1 to 0.5 % of the variance of what they give
+FORMS = {"conditioner": "int4"}  # text encoder, sketcher and memory bear it (docs/log.md)
 FORM = "int8"
 MOST_MB = 40
 

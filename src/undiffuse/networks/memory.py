@@ -52,16 +52,19 @@ class Memory(nn.Module):
         """How far features (B, W) speak for each remembered picture, and at last for none: (B, M + 1)."""
         return self.ask(features) @ self.keys.T * self.keys.shape[1] ** 0.5 + self.lean
 
-    def shares(self, features: Tensor) -> Tensor:
-        """The probability that features (B, W) are of each remembered picture, and at last of none: (B, M + 1)."""
-        return torch.softmax(self.logits(features).float(), dim=1)
+    def shares(self, features: Tensor, sharper: float = 1.0) -> Tensor:
+        """The probability that features (B, W) are of each remembered picture, and at last of none: (B, M + 1).
+
+        With `sharper`, in proportion to that power of it.
+        """
+        return torch.softmax(sharper * self.logits(features).float(), dim=1)
 
     def forward(self, features: Tensor, otherwise: Tensor) -> Tensor:
         """What features (B, W) call to mind, before the background of the map `otherwise` (B, C, side, side).
 
         As far as nothing is called to mind the result is that map.
         """
-        shares = torch.softmax(SHARPER * self.logits(features).float(), dim=1)  # (B, M + 1)
+        shares = self.shares(features, SHARPER)
         none = shares[:, -1:, None, None]
         return self._before(otherwise, shares[:, :-1] @ self.traits, 1 - none) + none * otherwise
 
@@ -84,6 +87,8 @@ def background(maps: Tensor) -> Tensor:
 
 
 def kept_apart(paint: Tensor, cover: Tensor, ground: Tensor) -> Tensor:
-    """What is kept of pictures: maps (M, C, h, w) of things before the map `ground` (C, h, w), less what shows of it,
-    and their cover (M, 1, h, w) from 0 to 1."""
-    return torch.cat([paint - (1 - cover) * ground, cover], dim=1)  # (M, C + 1, h, w)
+    """What is kept of pictures (M, C + 1, h, w): maps (M, C, h, w) less what shows of the map `ground` (C, h, w), and cover.
+
+    `cover` (M, 1, h, w) is 1 where nothing of the ground shows and 0 where nothing else does.
+    """
+    return torch.cat([paint - (1 - cover) * ground, cover], dim=1)

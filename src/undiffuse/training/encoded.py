@@ -12,7 +12,7 @@ import torch
 from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.devices import choose_precision
 from undiffuse.data.dataset import Pictures
-from undiffuse.data.latents import LatentCache, build_latents
+from undiffuse.data.latents import Encode, LatentCache, build_latents
 from undiffuse.data.records import Example, Progress
 from undiffuse.data.render import render
 from undiffuse.data.store import PictureStore
@@ -39,11 +39,6 @@ def encode_pictures(
     Raises:
         DataError: when the folder keeps latents of something else.
     """
-    precision = choose_precision(codec.device, recipe.run.precision)
-
-    def encode(pixels: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(codec.device.type, precision, enabled=precision != torch.float32):
-            return codec.autoencoder.encode(pixels.to(codec.device, memory_format=torch.channels_last))[0].float()
 
     def draw(pictures: Pictures, index: int, rng: np.random.Generator) -> Example:
         return render(pictures, index, recipe.data.render, rng)
@@ -59,7 +54,20 @@ def encode_pictures(
         identity["label"] = recipe.data.label
     if recipe.data.only:
         identity["only"] = {name: list(values) for name, values in recipe.data.only.items()}
-    return build_latents(pictures, draw, encode, variants, recipe.run.seed, folder / FOLDER, progress, identity)
+    return build_latents(
+        pictures, draw, encoder_of(recipe, codec), variants, recipe.run.seed, folder / FOLDER, progress, identity
+    )
+
+
+def encoder_of(recipe: Recipe, codec: Codec) -> Encode:
+    """Pixels (B, 3, H, W) in [-1, 1] to latent means (B, C, h, w) as the autoencoder gives them, in the run's precision."""
+    precision = choose_precision(codec.device, recipe.run.precision)
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(codec.device.type, precision, enabled=precision != torch.float32):
+            return codec.autoencoder.encode(pixels.to(codec.device, memory_format=torch.channels_last))[0].float()
+
+    return encode
 
 
 def encode_captions(text: TextConditioner, cache: LatentCache, folder: Path, progress: Progress | None) -> CaptionCache:

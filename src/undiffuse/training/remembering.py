@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from undiffuse.core.devices import choose_precision
 from undiffuse.data.dataset import Pictures
 from undiffuse.data.latents import build_latents
 from undiffuse.data.records import Example, Progress
@@ -19,23 +18,21 @@ from undiffuse.data.render import ALONE, render
 from undiffuse.data.store import PictureStore
 from undiffuse.model.codec import Codec
 from undiffuse.networks.memory import kept_apart
-from undiffuse.training.encoded import autoencoder_digest
+from undiffuse.training.encoded import autoencoder_digest, encoder_of
 from undiffuse.training.recipe import Recipe
 
 FOLDER = "things"
 GROUNDS = ("white", "black")
 
 
-def encode_things(
-    recipe: Recipe, codec: Codec, pictures: PictureStore, folder: Path, progress: Progress | None
-) -> tuple[Tensor, Tensor]:
-    """Every picture whole and plain: normalised latents on white (N, C, h, w), and cover (N, 1, h, w) from 0 to 1.
+def encode_things(recipe: Recipe, codec: Codec, pictures: PictureStore, folder: Path, progress: Progress | None) -> Tensor:
+    """Every picture whole and plain, (N, C + 1, h, w): what it paints, normalised as latents are, and what it covers, 0 to 1.
 
     What a picture covers is what looks the same on white and on black; one that is no cut-out covers everything.
     """
     plain = recipe.data.render.model_copy(update={"plain": 1.0, "pair": 0.0, "flip": 0.0, "crop": "center"})
     specs = [plain.model_copy(update={"backgrounds": {name: 1.0}}) for name in GROUNDS]
-    precision = choose_precision(codec.device, recipe.run.precision)
+    to_latents = encoder_of(recipe, codec)
 
     def draw(pictures: Pictures, index: int, rng: np.random.Generator) -> Example:
         state = rng.bit_generator.state
@@ -47,8 +44,7 @@ def encode_things(
 
     def encode(pixels: Tensor) -> Tensor:
         white, black = pixels.split(3, dim=1)
-        with torch.autocast(codec.device.type, precision, enabled=precision != torch.float32):
-            latents = codec.autoencoder.encode(white.to(codec.device, memory_format=torch.channels_last))[0].float()
+        latents = to_latents(white)
         through = (white - black).mean(1, keepdim=True) / 2  # pixels lie in [-1, 1]
         cover = F.interpolate((1 - through).clamp(0, 1), tuple(latents.shape[2:]), mode="area")
         return torch.cat([latents, cover.to(latents.device)], dim=1)
@@ -61,15 +57,11 @@ def encode_things(
     }
     cache = build_latents(pictures, draw, encode, 1, recipe.run.seed, folder / FOLDER, progress, identity)
     maps = cache.latents(range(len(cache)), [0] * len(cache))
-    return codec.normalise(maps[:, :-1].to(codec.device)).cpu(), maps[:, -1:]
-
-
-def things_before_nothing(codec: Codec, latents: Tensor, cover: Tensor) -> Tensor:
-    """What a memory keeps (N, C + 1, h, w) of pictures on white and their cover, as `encode_things` gives them."""
-    side = codec.factor * latents.shape[-1]
-    with torch.no_grad():
-        white = codec.autoencoder.encode(torch.ones(1, 3, side, side, device=codec.device))[0].float()
-        return kept_apart(latents, cover, codec.normalise(white)[0].cpu())
+    size = recipe.data.render.size
+    with torch.inference_mode():
+        white = to_latents(torch.ones(1, 3, size, size))
+        paint, ground = (codec.normalise(some.to(codec.device)).cpu() for some in (maps[:, :-1], white))
+        return kept_apart(paint, maps[:, -1:], ground[0])
 
 
 def called_to_mind(shown: Tensor, layouts: Sequence[Sequence[str]]) -> Tensor:
@@ -89,10 +81,13 @@ def called_to_mind(shown: Tensor, layouts: Sequence[Sequence[str]]) -> Tensor:
 
 
 def groups_of(labels: Sequence[str | None], shown: Tensor) -> Tensor:
-    """A number (M,) for each picture in memory that those of its label share; one of its own where it has no label."""
+    """A number for each place in memory (M + 1,) that pictures of one label share; without a label it is like no other.
+
+    So is the last place, which is that of no picture.
+    """
     numbers: dict[str, int] = {}
     found = []
     for place in shown.tolist():
         label = labels[place]
         found.append(-1 - place if label is None else numbers.setdefault(label, len(numbers)))
-    return torch.tensor(found)
+    return torch.tensor([*found, len(numbers)])

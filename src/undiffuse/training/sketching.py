@@ -26,7 +26,7 @@ from undiffuse.training.objectives.sketch import SketchTraining, Sought, shown
 from undiffuse.training.opening import open_pictures, place, seeded
 from undiffuse.training.principal import principal_patches
 from undiffuse.training.recipe import Recipe, SketchObjective
-from undiffuse.training.remembering import called_to_mind, encode_things, groups_of, things_before_nothing
+from undiffuse.training.remembering import called_to_mind, encode_things, groups_of
 from undiffuse.training.texts import load_text
 
 EXAMPLES = 6000  # latents from which the basis of sketches begins
@@ -92,7 +92,7 @@ def _remember(
     """Fill the memory of the sketcher with these pictures (M,), and tell what each rendering should call to mind."""
     assert text.sketcher is not None and text.sketcher.memory is not None
     memory = text.sketcher.memory
-    things = things_before_nothing(codec, *encode_things(recipe, codec, pictures, folder, progress))
+    things = encode_things(recipe, codec, pictures, folder, progress)
     mean, components, _ = principal_patches(things[in_memory], things.shape[-1], memory.basis.shape[0])
     memory.keep(things[in_memory], mean, components)
     return Sought(called_to_mind(in_memory, cache.layouts), groups_of(cache.labels, in_memory))
@@ -115,8 +115,11 @@ def _with_sketch(
     if side != width:
         raise SpecError(explain(f"latents of {width}x{side}", "sketches are square", "set data.render.crop = 'center'"))
     net = terms.net.model_copy(update={"channels": channels, "side": side, "remembered": remembered})
-    for name, asked, numbers in (("rank", net.rank, channels * side**2), ("traits", net.traits, (channels + 1) * side**2)):
-        if asked > numbers and (remembered or name == "rank"):
+    limits = {"rank": (net.rank, channels * side**2)}
+    if remembered:
+        limits["traits"] = (net.traits, (channels + 1) * side**2)
+    for name, (asked, numbers) in limits.items():
+        if asked > numbers:
             allowed = f"there are {numbers} numbers to tell, and no more maps than that differ"
             raise SpecError(explain(f"objective.net.{name} = {asked}", allowed, "lower it"))
     with seeded(recipe, "sketch"):

@@ -15,6 +15,6 @@ def test_two_things_call_nothing_to_mind_nor_does_what_was_kept_apart() -> None:
 
 
 def test_pictures_of_one_label_are_a_group_and_those_of_none_stand_alone() -> None:
-    fox, other, boat, none, also_none = groups_of(["fox", "fox", "boat", None, None], torch.arange(5)).tolist()
+    fox, other, boat, none, also_none, no_picture = groups_of(["fox", "fox", "boat", None, None], torch.arange(5)).tolist()
     assert fox == other != boat
-    assert len({fox, boat, none, also_none}) == 4
+    assert len({fox, boat, none, also_none, no_picture}) == 5

@@ -21,7 +21,7 @@ from undiffuse.model.spec import ModelSpec
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.objectives.sketch import SketchTraining, recollection, shown
 from undiffuse.training.prepare import prepare
-from undiffuse.training.recipe import load_recipe
+from undiffuse.training.recipe import Recipe, load_recipe
 from undiffuse.training.run import resume, train
 from undiffuse.training.start import settle
 
@@ -56,6 +56,18 @@ def sketch_of(model: LatentDiffusion, *captions: str) -> torch.Tensor:
     return sketch
 
 
+def errors_when_learned(recipe: Recipe, run: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far the sketches of red and blue pictures are from the means of both (2, 2), and those from each other."""
+    model = load_model(train(recipe, run))
+    objective = prepare(recipe, run, CPU)
+    assert isinstance(objective, SketchTraining)
+    rows = [row[0].split()[0] for row in objective.cache.captions]
+    z = model.codec.normalise(objective.cache.latents(range(len(rows)), [0] * len(rows)))
+    means = torch.stack([z[[word == row for row in rows]].mean(0) for word in ("red", "blue")])
+    errors = torch.cdist(sketch_of(model, "red picture", "blue picture").flatten(1), means.flatten(1))
+    return errors, (means[0] - means[1]).norm()
+
+
 def test_the_model_knows_sketches_and_draws_as_before(recipe_file: Path, tiny_model: LatentDiffusion, tmp_path: Path) -> None:
     model = load_model(train(settle(load_recipe(recipe_file, ["run.preview_every=6"])), tmp_path / "run"))
 
@@ -70,14 +82,7 @@ def test_the_model_knows_sketches_and_draws_as_before(recipe_file: Path, tiny_mo
 def test_a_sketch_nears_the_mean_of_what_a_caption_is_said_of(recipe_file: Path, tmp_path: Path) -> None:
     changes = ["run.steps=150", "run.save_every=150", "optimizer.rate=3e-3", "optimizer.ema=0.9", "objective.drop=0"]
     recipe = settle(load_recipe(recipe_file, changes))
-    model = load_model(train(recipe, tmp_path / "run"))
-    objective = prepare(recipe, tmp_path / "run", CPU)
-    assert isinstance(objective, SketchTraining)
-    rows = [row[0].split()[0] for row in objective.cache.captions]
-    z = model.codec.normalise(objective.cache.latents(range(len(rows)), [0] * len(rows)))
-    means = torch.stack([z[[word == row for row in rows]].mean(0) for word in ("red", "blue")])
-    errors = torch.cdist(sketch_of(model, "red picture", "blue picture").flatten(1), means.flatten(1))
-    apart = (means[0] - means[1]).norm()
+    errors, apart = errors_when_learned(recipe, tmp_path / "run")
     assert errors.diagonal().max() < 0.3 * apart
     assert errors.diagonal().max() < 0.5 * errors.fliplr().diagonal().min()
 
@@ -185,13 +190,7 @@ def test_a_memory_holds_the_pictures_that_it_is_shown(recipe_file: Path, tmp_pat
 def test_captions_learn_what_to_call_to_mind(recipe_file: Path, tmp_path: Path) -> None:
     changes = [*REMEMBER, "run.steps=150", "run.save_every=150", "optimizer.rate=3e-3", "optimizer.ema=0.9", "objective.drop=0"]
     recipe = settle(load_recipe(recipe_file, [*changes, "objective.recall=1"]))
-    model = load_model(train(recipe, tmp_path / "run"))
-    objective = prepare(recipe, tmp_path / "run", CPU)
-    assert isinstance(objective, SketchTraining)
-    rows = [row[0].split()[0] for row in objective.cache.captions]
-    z = model.codec.normalise(objective.cache.latents(range(len(rows)), [0] * len(rows)))
-    means = torch.stack([z[[word == row for row in rows]].mean(0) for word in ("red", "blue")])
-    errors = torch.cdist(sketch_of(model, "red picture", "blue picture").flatten(1), means.flatten(1))
+    errors, _ = errors_when_learned(recipe, tmp_path / "run")
     assert errors.diagonal().max() < 0.5 * errors.fliplr().diagonal().min()
 
 
@@ -204,9 +203,26 @@ def test_losses_with_a_memory_are_told_apart(recipe_file: Path, tmp_path: Path) 
     assert all(p.grad is not None for p in objective.players["sketcher"].parameters())
 
 
+def test_what_is_compiled_is_what_the_loss_asks(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = prepare(settle(load_recipe(recipe_file)), tmp_path, CPU)
+    asked: list[torch.Size] = []
+
+    def compiled(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def call(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            asked.append(states.shape)
+            return function(states, mask)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    objective.compile()
+    objective.loss("sketcher", objective.batch(0, range(4)), 0)
+    assert [shape[0] for shape in asked] == [4]
+
+
 def test_nats_of_what_is_sought() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]] * 4)
-    groups = torch.tensor([7, 8, 7])  # of three pictures; the last place is none of them
+    groups = torch.tensor([7, 8, 7, 9])  # of three pictures, and of the place that is none of them
     sought, strange = torch.tensor([0, 0, 1, 3]), torch.tensor([False, True, True, True])
     plain = logits[0].log_softmax(0)
     without = logits[0, 1:].log_softmax(0)  # the picture itself out of bounds

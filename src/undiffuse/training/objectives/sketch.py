@@ -41,7 +41,7 @@ class Described:
 
 @dataclass(frozen=True)
 class Sought:
-    """The place in memory that each rendering (N * V,) should call to mind, and the group (M,) of each place."""
+    """The place in memory that each rendering (N * V,) should call to mind, and the group (M + 1,) of each place."""
 
     places: Tensor
     groups: Tensor
@@ -80,7 +80,7 @@ class SketchTraining(Objective[Described]):
         self.players = {PLAYER: text.sketcher.train().requires_grad_(True)}
         self.shelf = Shelf(cache, captions, None, {"text": text}, model.device)
         self.shown = shown
-        self.sought = sought
+        self.sought = None if sought is None else Sought(sought.places.to(model.device), sought.groups.to(model.device))
 
     def batch(self, step: int, slots: range) -> Described:
         """Latents and states for these slots, functions of (seed, step, slot), where the nets are."""
@@ -101,9 +101,7 @@ class SketchTraining(Objective[Described]):
         z = self.model.codec.normalise(self.shelf.latents(places))
         if self.sought is None:
             return Described(z, states, mask)
-        return Described(
-            z, states, mask, self.sought.places.to(z.device)[places], noise.uniform("strange") < self.terms.strange
-        )
+        return Described(z, states, mask, self.sought.places[places], noise.uniform("strange") < self.terms.strange)
 
     def loss(self, player: str, batch: Described, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error, and the share of the variance of the batch that is left; with a memory, what it recalls."""
@@ -117,6 +115,11 @@ class SketchTraining(Objective[Described]):
         recall = recollection(net.memory.logits(features).float(), batch.sought, batch.strange, self.sought.groups)
         loss = error + self.terms.recall * recall
         return loss, {"loss": loss, **told, "recall": recall}
+
+    def compile(self) -> None:
+        """Compile what the loss asks of the net; the rest of it is one product."""
+        assert self.text.sketcher is not None
+        self.text.sketcher.read = torch.compile(self.text.sketcher.read)  # type: ignore[method-assign]
 
     def describe(self) -> dict[str, Any]:
         """Pictures that are shown, and the size of the net."""
@@ -139,13 +142,12 @@ class SketchTraining(Objective[Described]):
 def recollection(logits: Tensor, sought: Tensor, strange: Tensor, groups: Tensor) -> Tensor:
     """Mean nats that logits (B, M + 1) are short of certainty about the place (B,) that is sought.
 
-    Where `strange` (B,), that place is out of bounds and any other of its group (M,) is sought; where it has no other, or
-    nothing is sought (place M), nothing is strange.
+    Where `strange` (B,), that place is out of bounds and any other of its group (M + 1,) is sought; where it has no other
+    nothing is strange.
     """
     places = torch.arange(logits.shape[1], device=logits.device)
     own = places == sought[:, None]  # (B, M + 1)
-    marks = torch.cat([groups.to(logits.device), groups.new_full((1,), int(groups.min()) - 1).to(logits.device)])
-    others = (marks == marks[sought][:, None]) & ~own
+    others = (groups == groups[sought][:, None]) & ~own
     strange = strange & others.any(1)
     right = torch.where(strange[:, None], others, own)
     possible = ~(own & strange[:, None])
