@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +99,9 @@ def join_workers(device: torch.device) -> Workers:
         device = torch.device("cuda", local % torch.cuda.device_count())
         torch.cuda.set_device(device)
     if not dist.is_initialized():
+        # Its functions take the group of the moment they are made in as their default. Made while ours stands, as the first
+        # optimiser would, they keep it for ever, and its threads, left to the end of the process, may abort it.
+        import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     return Workers(dist.get_rank(), dist.get_world_size(), device)
 
