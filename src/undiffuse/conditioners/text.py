@@ -39,7 +39,8 @@ class BertSpec(Spec):
 class SketchSpec(Spec):
     """Sizes of a `Sketcher`; `channels` and `side` are those of the latent, and 0 where training is to fill them in.
 
-    `remembered` pictures of the training set are in its memory, which training fills in too.
+    `remembered` pictures of the training set are in its memory, which training fills in too; with `two` it tells two things
+    in a caption apart.
     """
 
     channels: Annotated[int, Field(ge=0)] = 0
@@ -51,6 +52,7 @@ class SketchSpec(Spec):
     remembered: Annotated[int, Field(ge=0)] = 0
     key: Positive = 128
     traits: Positive = 1024
+    two: bool = False
 
 
 class TextSpec(PartSpec):

@@ -8,11 +8,12 @@ import numpy as np
 from pydantic import Field
 
 from undiffuse.core.spec import Spec
-from undiffuse.data.wording import with_article
+from undiffuse.data.wording import plural, with_article
 
 # Styles that name a kind of picture, so that "3d render of a fox" is English.
 PICTURE_NOUNS = ("render", "drawing", "painting", "photo", "picture", "sketch")
 SIDE_BY_SIDE = ("{a} on the left and {b} on the right", "{a} to the left of {b}", "{a} next to {b}", "{a} and {b}")
+TWINS = ("two {many}", "two {many} side by side", "two {many} next to each other", "a pair of {many}")
 STACKED = ("{a} above {b}", "{b} below {a}", "{a} at the top and {b} at the bottom")
 MOST_KEYWORDS = 3
 
@@ -48,6 +49,11 @@ def name_pair(first: str, second: str, stacked: bool, rng: np.random.Generator) 
     """Two things and where they are; `first` is on the left or above."""
     templates = STACKED if stacked else SIDE_BY_SIDE
     return templates[rng.integers(len(templates))].format(a=with_article(first), b=with_article(second))
+
+
+def name_twins(name: str, rng: np.random.Generator) -> str:
+    """Two of one thing: "two foxes"."""
+    return TWINS[rng.integers(len(TWINS))].format(many=plural(name))
 
 
 def write_caption(thing: str, style: str, scene: str, spec: CaptionSpec, rng: np.random.Generator) -> str:

@@ -32,7 +32,8 @@ class LatentCache:
     """A finished cache: latents (N, variants, C, h, w) in float16 on disk, read as float32.
 
     `array` is the memory map. `mean` and `std` (C,) are over the whole set; `captions[i][v]` belongs to variant v of picture i, and
-    `labels[i]` to picture i. `layouts[i][v]` is what `render` calls the layout of that variant; "one" where it is not known.
+    `labels[i]` to picture i. `layouts[i][v]` is what `render` calls the layout of that variant, "one" where it is not known, and
+    `partners[i][v]` the picture that is shown beside it or below, None where there is none.
 
     Raises:
         DataError: the folder holds no finished cache.
@@ -53,6 +54,7 @@ class LatentCache:
         self.captions: list[list[str]] = [row["captions"] for row in rows]
         self.labels: list[str | None] = [row["label"] for row in rows]
         self.layouts: list[list[str]] = [row.get("layouts") or [UNKNOWN] * self.variants for row in rows]
+        self.partners: list[list[int | None]] = [row.get("partners") or [None] * self.variants for row in rows]
         self.array: np.ndarray = _open_latents(folder, (manifest["count"], self.variants, *self.shape), "r")
 
     def __len__(self) -> int:
@@ -156,8 +158,12 @@ def _save(out: Path, plan: dict[str, Any], start: int, latents: Tensor, examples
 
 def _told(variants: Sequence[Example]) -> dict[str, Any]:
     """What is kept in words of one picture."""
-    layouts = [one.fields.get("layout", UNKNOWN) for one in variants]
-    return {"captions": [one.caption for one in variants], "label": variants[0].label, "layouts": layouts}
+    return {
+        "captions": [one.caption for one in variants],
+        "label": variants[0].label,
+        "layouts": [one.fields.get("layout", UNKNOWN) for one in variants],
+        "partners": [one.fields.get("partner") for one in variants],
+    }
 
 
 def _finish(out: Path, plan: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from undiffuse.core.pictures import to_pixels
 from undiffuse.core.spec import Spec
 from undiffuse.data.annotations import is_box
 from undiffuse.data.backgrounds import COLOURS, GRADIENT, Background, draw_background
-from undiffuse.data.captions import CaptionSpec, name_pair, name_thing, write_caption
+from undiffuse.data.captions import CaptionSpec, name_pair, name_thing, name_twins, write_caption
 from undiffuse.data.crop import Cut
 from undiffuse.data.dataset import Pictures
 from undiffuse.data.records import Example, Row
@@ -23,6 +23,7 @@ from undiffuse.data.records import Example, Row
 DEFAULT_BACKGROUNDS = {"white": 0.4, GRADIENT: 0.1} | {name: 0.5 / 11 for name in COLOURS if name != "white"}
 PARTNER_TRIES = 64
 ALONE = ("one", "whole")  # layouts of a picture by itself
+BESIDE, STACKED = "left-right", "above-below"  # and of two
 PAIR_SCALE = (0.4, 0.48)
 STACKED_SHARE = 0.3
 
@@ -38,8 +39,8 @@ class RenderSpec(Spec):
     """How pictures become training examples.
 
     Pictures without transparency are cropped (`crop`) and perhaps mirrored (`flip`). Cut-outs are put on a
-    background: `plain` of them whole and centred, `pair` of them beside or above another of the same style,
-    the rest at a size in `scale` (of the picture's side), moved by up to `shift` (of the side) without
+    background: `plain` of them whole and centred, `pair` of them beside or above another of the same style
+    (a share `twins` of those beside another of themselves), the rest at a size in `scale` (of the picture's side), moved by up to `shift` (of the side) without
     leaving the picture. `backgrounds` weighs the names in `COLOURS` and "gradient".
     """
 
@@ -49,6 +50,7 @@ class RenderSpec(Spec):
     backgrounds: dict[str, float] = Field(default=DEFAULT_BACKGROUNDS, min_length=1)
     plain: float = Field(default=0.3, ge=0, le=1)
     pair: float = Field(default=0.08, ge=0, le=1)
+    twins: float = Field(default=0.0, ge=0, le=1)
     scale: tuple[float, float] = (0.75, 1.0)
     shift: float = Field(default=0.06, ge=0, le=0.5)
     captions: CaptionSpec = CaptionSpec()
@@ -89,9 +91,10 @@ def render(pictures: Pictures, index: int, spec: RenderSpec, rng: np.random.Gene
     if mirrored:
         picture = ImageOps.mirror(picture)
     if _concept(row) and rng.random() < spec.pair:
-        partner = _partner(pictures, row, rng)
+        twins = spec.twins and rng.random() < spec.twins
+        partner = (index, picture) if twins else _partner(pictures, row, rng)
         if partner is not None:
-            return _compose_pair(picture, row, *partner, spec, rng)
+            return _compose_pair(pictures, (index, picture), partner, spec, rng)
     return _compose_one(picture, row, spec, rng)
 
 
@@ -159,21 +162,25 @@ def _compose_one(picture: Image.Image, row: Row, spec: RenderSpec, rng: np.rando
 
 
 def _compose_pair(
-    picture: Image.Image, row: Row, other: Image.Image, other_row: Row, spec: RenderSpec, rng: np.random.Generator
+    pictures: Pictures, one: tuple[int, Image.Image], other: tuple[int, Image.Image], spec: RenderSpec, rng: np.random.Generator
 ) -> Example:
+    """Two cut-outs, each with its place in the set; the same twice is two of one thing, always side by side."""
     background = draw_background(spec.backgrounds, spec.size, rng)
-    stacked = rng.random() < STACKED_SHARE
+    (index, picture), (other_index, other_picture) = one, other
+    row, twins = pictures.rows[index], index == other_index
+    second = _concept(pictures.rows[other_index])
+    stacked = not twins and rng.random() < STACKED_SHARE
     scale = float(rng.uniform(*PAIR_SCALE))
-    for place, part in ((0.25, picture), (0.75, other)):
+    for place, part in ((0.25, picture), (0.75, other_picture)):
         trimmed = part.crop(part.getchannel("A").getbbox())
         _paste(background.canvas, trimmed, (0.5, place) if stacked else (place, 0.5), scale)
-    thing = name_pair(_concept(row), _concept(other_row), stacked, rng)
-    layout = {"layout": "above-below" if stacked else "left-right", "second": _concept(other_row)}
+    thing = name_twins(second, rng) if twins else name_pair(_concept(row), second, stacked, rng)
+    layout = {"layout": STACKED if stacked else BESIDE, "second": second, "partner": other_index}
     return _example(background, row, thing, layout, spec, rng)
 
 
 def _example(
-    background: Background, row: Row, thing: str, layout: Mapping[str, str], spec: RenderSpec, rng: np.random.Generator
+    background: Background, row: Row, thing: str, layout: Mapping[str, str | int], spec: RenderSpec, rng: np.random.Generator
 ) -> Example:
     """What was composed, with a caption; a picture of which nothing is said stays without one."""
     unsaid = background.name == "white" and rng.random() < spec.captions.unsaid_white
@@ -183,18 +190,18 @@ def _example(
     return Example(to_pixels(background.canvas), caption, row.label, fields)
 
 
-def _partner(pictures: Pictures, row: Row, rng: np.random.Generator) -> tuple[Image.Image, Row] | None:
-    """A cut-out of another concept in the same style, if a few tries find one."""
-    for index in rng.integers(len(pictures.rows), size=PARTNER_TRIES):
+def _partner(pictures: Pictures, row: Row, rng: np.random.Generator) -> tuple[int, Image.Image] | None:
+    """A cut-out of another concept in the same style, with its place in the set, if a few tries find one."""
+    for index in rng.integers(len(pictures.rows), size=PARTNER_TRIES).tolist():
         other = pictures.rows[index]
         if not _concept(other) or _concept(other) == _concept(row) or _style(other) != _style(row):
             continue
         try:
-            picture = pictures.read(int(index))
+            picture = pictures.read(index)
         except DataError:
             continue
         if is_cutout(picture):
-            return picture, other
+            return index, picture
     return None
 
 

@@ -14,7 +14,7 @@ from undiffuse.data.wording import with_article
 
 WHITE = "white"
 
-Kind = Literal["seen", "held out", "background", "synonym", "left-right", "above-below"]
+Kind = Literal["seen", "held out", "background", "synonym", "left-right", "above-below", "count"]
 
 
 class Pair(NamedTuple):

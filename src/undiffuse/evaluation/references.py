@@ -24,7 +24,11 @@ class Directions:
 
     def cosines(self, features: Tensor) -> Tensor:
         """Cosine similarity (Q, N) of features (Q, D) to every picture, about the mean."""
-        return F.normalize(features.double() - self.mean, dim=1) @ self.directions.T
+        return self.towards(features) @ self.directions.T
+
+    def towards(self, features: Tensor) -> Tensor:
+        """Where features (Q, D) point from the mean: (Q, D) of length 1."""
+        return F.normalize(features.double() - self.mean, dim=1)
 
 
 def directions_of(features: Tensor) -> Directions:

@@ -1,4 +1,4 @@
-"""Are words understood beyond captions? Names that no caption has, and which of two things is where."""
+"""Are words understood beyond captions? Names that no caption has, which of two things is where, and how many there are."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from undiffuse.data.captions import CaptionSpec
 from undiffuse.data.dataset import Pictures
 from undiffuse.data.records import Progress, Row
 from undiffuse.data.render import RenderSpec, render
+from undiffuse.evaluation.counting import NUMBERS, countings, rightly_counted
 from undiffuse.evaluation.features import FeatureExtractor, Skip
 from undiffuse.evaluation.prompts import WHITE, Kind, Pair, Prompt, ask_for, pair_of
 from undiffuse.evaluation.reconstruction import RoundTrip
@@ -47,6 +48,10 @@ class WordsReport(Report):
 
     `left_right_ceiling`, `above_below_ceiling`: the same of real pictures put together as they are in training, after
     the autoencoder.
+
+    `count`: one thing is asked for, or two of it. Right is a picture that is nearer to a real one of as many than to
+    a real one of the other number; by chance that is half of them. `count_ceiling`: the same of other real pictures, after
+    the autoencoder.
     """
 
     synonym_top1: Figure
@@ -55,6 +60,8 @@ class WordsReport(Report):
     above_below: Figure
     left_right_ceiling: Figure
     above_below_ceiling: Figure
+    count: Figure
+    count_ceiling: Figure
 
 
 class Arrangement(NamedTuple):
@@ -78,7 +85,7 @@ def evaluate_words(
     progress: Progress | None = None,
     skip: Skip | None = None,
 ) -> WordsReport:
-    """Have synonyms drawn, and `count` pairs of things side by side and as many one above the other.
+    """Have synonyms drawn, `count` pairs of things side by side, as many one above the other, and as many of one or two.
 
     Args:
         pictures: both splits of a data set whose rows tell concept and style, with cut-outs to put together.
@@ -86,7 +93,7 @@ def evaluate_words(
         round_trip: its autoencoder, there and back.
         extractor: gives the features.
         size: side in pixels of the drawn pictures, at which real ones are drawn too.
-        count: arrangements of each kind; fewer when the data set has fewer.
+        count: prompts of each kind but synonyms; fewer when the data set has fewer.
         seed: of the choice of what is asked for, and of the drawing.
         batch: pictures at once.
         progress: told after every batch.
@@ -98,6 +105,7 @@ def evaluate_words(
     tell = progress or (lambda done, total, what: None)
     synonyms = synonym_prompts(pictures.rows, read_synonyms(), seed)
     arranged = arrangements(pictures, size, count, seed)
+    counted = countings(pictures, size, count, seed)
     references = read_references(pictures, extractor, size=size, batch=batch, progress=tell, skip=skip)
 
     features = [extractor(pixels) for _, pixels in drawn_by(draw, synonyms, batch, tell, "drawing synonyms")]
@@ -110,6 +118,9 @@ def evaluate_words(
         real = torch.cat([_there_and_back(round_trip, part) for part in torch.stack([one.pixels for one in some]).split(batch)])
         hits[layout] = _right_way_round(pictures_of, some, references, extractor)
         ceilings[layout] = _right_way_round(real, some, references, extractor)
+    drawn = [pixels for _, pixels in drawn_by(draw, [one.prompt for one in counted], batch, tell, "drawing one or two")]
+    others = torch.stack([one.pixels[NUMBERS.index(one.number), 1] for one in counted])
+    again = [_there_and_back(round_trip, part) for part in others.split(batch)]
     return WordsReport(
         synonym_top1=top(ranks, FEW),
         synonym_top10=top(ranks, MANY),
@@ -117,6 +128,8 @@ def evaluate_words(
         above_below=proportion(hits["above-below"]),
         left_right_ceiling=proportion(ceilings["left-right"]),
         above_below_ceiling=proportion(ceilings["above-below"]),
+        count=proportion(rightly_counted(torch.cat(drawn), counted, references, extractor)),
+        count_ceiling=proportion(rightly_counted(torch.cat(again), counted, references, extractor)),
     )
 
 

@@ -59,23 +59,37 @@ class Memory(nn.Module):
         """
         return torch.softmax(sharper * self.logits(features).float(), dim=1)
 
-    def forward(self, features: Tensor, otherwise: Tensor) -> Tensor:
-        """What features (B, W) call to mind, before the background of the map `otherwise` (B, C, side, side).
+    def forward(self, features: Tensor, expected: Tensor, otherwise: Tensor | None = None) -> Tensor:
+        """What features (B, W) call to mind, before the background of the map `expected` (B, C, side, side).
 
-        As far as nothing is called to mind the result is that map.
+        As far as nothing is called to mind the result is the map `otherwise`, which is that one if it is not given.
         """
+        otherwise = expected if otherwise is None else otherwise
         shares = self.shares(features, SHARPER)
         none = shares[:, -1:, None, None]
-        return self._before(otherwise, shares[:, :-1] @ self.traits, 1 - none) + none * otherwise
+        return before(self._thing(shares[:, :-1] @ self.traits, 1 - none), expected, 1 - none) + none * otherwise
 
-    def picture(self, places: Tensor, otherwise: Tensor) -> Tensor:
-        """The pictures at `places` (B,) alone, before the background of `otherwise` (B, C, side, side)."""
-        return self._before(otherwise, self.traits[places], otherwise.new_ones(len(places), 1, 1, 1))
+    def thing(self, features: Tensor) -> Tensor:
+        """What features (B, W) are of, which is among what is remembered: paint and cover (B, C + 1, side, side)."""
+        shares = torch.softmax(SHARPER * self.logits(features)[:, :-1].float(), dim=1)
+        return self._thing(shares @ self.traits, shares.new_ones(len(shares), 1, 1, 1))
 
-    def _before(self, otherwise: Tensor, traits: Tensor, known: Tensor) -> Tensor:
-        """Things of `traits` (B, R), which are sums of shares `known` (B, 1, 1, 1) in all, before a background."""
-        thing = (traits @ self.basis).unflatten(1, self.shape) + known * self.mean.view(self.shape)
-        return thing[:, :-1] + (known - thing[:, -1:]) * background(otherwise)
+    def kept(self, places: Tensor) -> Tensor:
+        """The things at `places` (B,), as they are kept: paint and cover (B, C + 1, side, side)."""
+        return self._thing(self.traits[places], self.traits.new_ones(len(places), 1, 1, 1))
+
+    def picture(self, places: Tensor, expected: Tensor) -> Tensor:
+        """The pictures at `places` (B,) alone, before the background of `expected` (B, C, side, side)."""
+        return before(self.kept(places), expected)
+
+    def _thing(self, traits: Tensor, known: Tensor) -> Tensor:
+        """Things of `traits` (B, R), which are sums of shares `known` (B, 1, 1, 1) in all."""
+        return (traits @ self.basis).unflatten(1, self.shape) + known * self.mean.view(self.shape)
+
+
+def before(things: Tensor, expected: Tensor, known: Tensor | float = 1.0) -> Tensor:
+    """Things (B, C + 1, h, w), sums of shares `known` (B, 1, 1, 1) in all, before the background of `expected` (B, C, h, w)."""
+    return things[:, :-1] + (known - things[:, -1:]) * background(expected)
 
 
 def background(maps: Tensor) -> Tensor:

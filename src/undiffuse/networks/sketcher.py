@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from undiffuse.networks.memory import Memory
+from undiffuse.networks.arrangement import Arrangement
+from undiffuse.networks.memory import SHARPER, Memory, before
 
 
 class Sketcher(nn.Module):
@@ -27,6 +28,7 @@ class Sketcher(nn.Module):
         remembered: pictures in its `Memory`; with 0 it has none, and a sketch is that sum alone.
         key: numbers by which each of them is found.
         traits: numbers kept of each.
+        two: whether it tells two things in a caption apart, by an `Arrangement` of what is remembered.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Sketcher(nn.Module):
         remembered: int = 0,
         key: int = 128,
         traits: int = 1024,
+        two: bool = False,
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -55,6 +58,7 @@ class Sketcher(nn.Module):
         self.mix = nn.Linear(width, rank)
         self.basis = nn.Linear(rank, channels * side**2)
         self.memory = Memory(width, remembered, key, channels, side, traits) if remembered else None
+        self.arrangement = Arrangement(context_width, pools + 1, width, channels + 1, side) if remembered and two else None
 
     def start_linear(self, mean: Tensor, components: Tensor, deviations: Tensor) -> None:
         """Begin with sums of `components` (rank, C, side, side) by their `deviations` (rank,), about `mean` (C, side, side)."""
@@ -64,9 +68,17 @@ class Sketcher(nn.Module):
 
     def read(self, states: Tensor, mask: Tensor) -> Tensor:
         """Features (B, W) of token states (B, N, D), of which those count where `mask` (B, N) is true."""
-        logits = self.weigh(states).masked_fill(~mask[..., None], float("-inf"))  # (B, N, pools)
-        mean = mask.to(states.dtype) / mask.sum(1, keepdim=True)  # (B, N)
-        weights = torch.cat([torch.softmax(logits, dim=1), mean[..., None].to(logits.dtype)], dim=2)  # (B, N, pools + 1)
+        return self._digest(states, mask, F.pad(self.weigh(states), (0, 1)))  # the last pool weighs all of them alike
+
+    def read_two(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, W) of the first thing that these words tell, and of the second; with an arrangement only."""
+        assert self.arrangement is not None
+        first, second = self.arrangement.tell_apart(states, mask)
+        return self._digest(states, mask, first), self._digest(states, mask, second)
+
+    def _digest(self, states: Tensor, mask: Tensor, logits: Tensor) -> Tensor:
+        """Features (B, W) of what pools with these `logits` (B, N, pools + 1) gather."""
+        weights = torch.softmax(logits.masked_fill(~mask[..., None], float("-inf")), dim=1)
         x = self.into((weights.transpose(1, 2) @ states.to(weights.dtype)).flatten(1))  # (B, W)
         for block in self.blocks:
             x = x + block(x)
@@ -80,10 +92,18 @@ class Sketcher(nn.Module):
         """The sketch (B, C, side, side) of token states (B, N, D), of which those count where `mask` (B, N) is true."""
         features = self.read(states, mask)
         expected = self.expect(features)
-        return expected if self.memory is None else self.memory(features, expected)
+        if self.memory is None:
+            return expected
+        if self.arrangement is None:
+            return self.memory(features, expected)
+        ways = torch.softmax(SHARPER * self.arrangement.way(features).float(), dim=1)
+        first, second = (self.memory.thing(some) for some in self.read_two(states, mask))
+        return self.memory(features, expected, before(self.arrangement(first, second, ways), expected))
 
     def call_to_mind(self, states: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The remembered pictures that these words are most likely of, for one caption (1, N, D), the likeliest first.
+
+        Words of two things call a picture to mind as far as either does, by half.
 
         Returns:
             probabilities (K,) and maps (K, C, side, side) of K pictures, `count` at most, and none without a memory.
@@ -91,7 +111,12 @@ class Sketcher(nn.Module):
         if self.memory is None:
             return states.new_zeros(0), states.new_zeros(0, self.channels, self.side, self.side)
         features = self.read(states, mask)
-        shares, places = self.memory.shares(features)[0, :-1].sort(descending=True)
+        all_shares = self.memory.shares(features)[0]
+        shares = all_shares[:-1]
+        if self.arrangement is not None:
+            two = [torch.softmax(self.memory.logits(some)[0, :-1].float(), dim=0) for some in self.read_two(states, mask)]
+            shares = shares + all_shares[-1] * torch.stack(two).mean(0)
+        shares, places = shares.sort(descending=True)
         places = places[:count]
         expected = self.expect(features).expand(len(places), -1, -1, -1)
         return shares[:count], self.memory.picture(places, expected)

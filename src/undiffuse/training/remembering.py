@@ -17,6 +17,7 @@ from undiffuse.data.records import Example, Progress
 from undiffuse.data.render import ALONE, render
 from undiffuse.data.store import PictureStore
 from undiffuse.model.codec import Codec
+from undiffuse.networks.arrangement import WAYS
 from undiffuse.networks.memory import kept_apart
 from undiffuse.training.encoded import autoencoder_digest, encoder_of
 from undiffuse.training.recipe import Recipe
@@ -73,11 +74,30 @@ def called_to_mind(shown: Tensor, layouts: Sequence[Sequence[str]]) -> Tensor:
         shown: indices of the pictures in memory, in order.
         layouts: of the variants of every picture.
     """
-    nothing = len(shown)
-    slots = torch.full((len(layouts),), nothing)
-    slots[shown] = torch.arange(nothing)
     alone = torch.tensor([[layout in ALONE for layout in variants] for variants in layouts])  # (N, V)
-    return torch.where(alone, slots[:, None], nothing).flatten()
+    return torch.where(alone, _slots(shown, len(layouts))[:-1, None], len(shown)).flatten()
+
+
+def arranged(
+    shown: Tensor, layouts: Sequence[Sequence[str]], partners: Sequence[Sequence[int | None]]
+) -> tuple[Tensor, Tensor]:
+    """How two things stand in each rendering, a row of `WAYS` (N * V,), and the places in memory of both (N * V, 2).
+
+    The way is -1 where there are no two; a place is M where a thing is not in memory.
+    """
+    number = {way: row for row, way in enumerate(WAYS)}
+    ways = torch.tensor([[number.get(layout, -1) for layout in variants] for variants in layouts])  # (N, V)
+    others = torch.tensor([[-1 if partner is None else partner for partner in variants] for variants in partners])
+    own = torch.arange(len(layouts))[:, None].expand_as(others)
+    places = _slots(shown, len(layouts))[torch.stack([own, others], dim=-1)]  # (N, V, 2)
+    return ways.flatten(), places.flatten(0, 1)
+
+
+def _slots(shown: Tensor, count: int) -> Tensor:
+    """The place in memory of each of `count` pictures and, at the end, of no picture (count + 1,)."""
+    slots = torch.full((count + 1,), len(shown))
+    slots[shown] = torch.arange(len(shown))
+    return slots
 
 
 def groups_of(labels: Sequence[str | None], shown: Tensor) -> Tensor:

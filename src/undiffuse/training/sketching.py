@@ -26,7 +26,7 @@ from undiffuse.training.objectives.sketch import SketchTraining, Sought, shown
 from undiffuse.training.opening import open_pictures, place, seeded
 from undiffuse.training.principal import principal_patches
 from undiffuse.training.recipe import Recipe, SketchObjective
-from undiffuse.training.remembering import called_to_mind, encode_things, groups_of
+from undiffuse.training.remembering import arranged, called_to_mind, encode_things, groups_of
 from undiffuse.training.texts import load_text
 
 EXAMPLES = 6000  # latents from which the basis of sketches begins
@@ -95,7 +95,14 @@ def _remember(
     things = encode_things(recipe, codec, pictures, folder, progress)
     mean, components, _ = principal_patches(things[in_memory], things.shape[-1], memory.basis.shape[0])
     memory.keep(things[in_memory], mean, components)
-    return Sought(called_to_mind(in_memory, cache.layouts), groups_of(cache.labels, in_memory))
+    places, groups = called_to_mind(in_memory, cache.layouts), groups_of(cache.labels, in_memory)
+    if text.sketcher.arrangement is None:
+        return Sought(places, groups)
+    ways, two = arranged(in_memory, cache.layouts, cache.partners)
+    if not (ways >= 0).any():
+        given = "objective.net.two = true, and no rendering shows two things"
+        raise SpecError(explain(given, "it is learned from pictures of two", "set data.render.pair = 0.2, or leave it out"))
+    return Sought(places, groups, ways, two)
 
 
 def _with_sketch(
@@ -115,6 +122,9 @@ def _with_sketch(
     if side != width:
         raise SpecError(explain(f"latents of {width}x{side}", "sketches are square", "set data.render.crop = 'center'"))
     net = terms.net.model_copy(update={"channels": channels, "side": side, "remembered": remembered})
+    if net.two and not remembered:
+        given = "objective.net.two = true without objective.remember"
+        raise SpecError(explain(given, "two things are put together of what is remembered", "set objective.remember = true"))
     limits = {"rank": (net.rank, channels * side**2)}
     if remembered:
         limits["traits"] = (net.traits, (channels + 1) * side**2)

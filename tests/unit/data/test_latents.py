@@ -59,15 +59,17 @@ def test_the_cache_holds_what_was_encoded(tmp_path: Path) -> None:
 def test_layouts_are_kept_and_one_thing_is_taken_for_granted(tmp_path: Path) -> None:
     def paired(pictures: Pictures, index: int, rng: np.random.Generator) -> Example:
         example = noisy(pictures, index, rng)
-        return replace(example, fields={"layout": "left-right"} if index == 2 else {})
+        return replace(example, fields={"layout": "left-right", "partner": 5} if index == 2 else {})
 
     cache = build_latents(Seven(), paired, shrink, 2, 5, tmp_path)
     assert cache.layouts[2] == ["left-right"] * 2 and cache.layouts[3] == ["one"] * 2
+    assert cache.partners[2] == [5, 5] and cache.partners[3] == [None, None]
 
     lines = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
     older = [json.dumps({name: row[name] for name in ("captions", "label")}) for row in lines]
     (tmp_path / "captions.jsonl").write_text("\n".join(older) + "\n")
     assert LatentCache(tmp_path).layouts == [["one"] * 2] * 7
+    assert LatentCache(tmp_path).partners == [[None] * 2] * 7
 
 
 def test_batch_size_does_not_matter(tmp_path: Path) -> None:

@@ -155,12 +155,24 @@ def test_pairs_are_of_one_style_and_lie_where_the_caption_says(emoji_like: Path)
         example = render(dataset, 0, spec, numpy_stream("pair", number))
         layouts.add(example.fields["layout"])
         assert (example.fields["concept"], example.fields["second"]) == ("fox", "rocket")
+        assert dataset.rows[example.fields["partner"]].fields["concept"] == "rocket"
         first, second = ((16, 32), (48, 32)) if example.fields["layout"] == "left-right" else ((32, 16), (32, 48))
         assert colour_at(example.pixels, *first) == pytest.approx((230, 100, 30), abs=4)
         assert colour_at(example.pixels, *second) == pytest.approx((90, 90, 200), abs=4)
         assert "a fox" in example.caption and "a rocket" in example.caption
         assert "noto" not in example.caption
     assert layouts == {"left-right", "above-below"}
+
+
+def test_twins_are_two_of_one_thing_side_by_side(emoji_like: Path) -> None:
+    dataset = open_dataset(emoji_like)
+    spec = RenderSpec(size=64, pair=1.0, twins=1.0, backgrounds={"white": 1.0})
+    for number in range(10):
+        example = render(dataset, 0, spec, numpy_stream("twins", number))
+        assert (example.fields["layout"], example.fields["second"], example.fields["partner"]) == ("left-right", "fox", 0)
+        assert "foxes" in example.caption
+        for place in ((16, 32), (48, 32)):
+            assert colour_at(example.pixels, *place) == pytest.approx((230, 100, 30), abs=4)
 
 
 def test_captions_vary(emoji_like: Path) -> None:

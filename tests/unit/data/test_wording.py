@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from undiffuse.core.random import numpy_stream
-from undiffuse.data.captions import CaptionSpec, name_pair, name_thing, write_caption
+from undiffuse.data.captions import CaptionSpec, name_pair, name_thing, name_twins, write_caption
 from undiffuse.data.wording import with_article
 
 
@@ -47,3 +47,8 @@ def test_pairs_say_who_is_where() -> None:
     stacked = {name_pair("fox", "owl", True, numpy_stream("p", n)) for n in range(60)}
     assert "a fox on the left and an owl on the right" in side and "a fox next to an owl" in side
     assert stacked == {"a fox above an owl", "an owl below a fox", "a fox at the top and an owl at the bottom"}
+
+
+def test_two_of_one_thing_are_said_to_be_two() -> None:
+    said = {name_twins("fox", numpy_stream("t", n)) for n in range(60)}
+    assert said == {"two foxes", "two foxes side by side", "two foxes next to each other", "a pair of foxes"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tests.conftest import with_objective
 
 from undiffuse.checkpoints.api import load_model, save_model
@@ -201,6 +204,70 @@ def test_losses_with_a_memory_are_told_apart(recipe_file: Path, tmp_path: Path) 
     loss.backward()
     assert values.keys() == {"loss", "unexplained", "recall"}
     assert all(p.grad is not None for p in objective.players["sketcher"].parameters())
+
+
+@pytest.fixture
+def recipe_of_two(recipe_file: Path) -> Recipe:
+    """The same about cut-outs, of which most renderings show two."""
+    folder = recipe_file.parent / "cutouts"
+    folder.mkdir()
+    lines = []
+    for concept, colour in (("f", "orange"), ("s", "blue"), ("l", "green")):
+        for style in ("flat", "noto"):
+            art = Image.new("RGBA", (16, 16))
+            art.paste(colour, (3, 3, 13, 13))
+            art.save(folder / f"{concept}-{style}.png")
+            row = {"file_name": f"{concept}-{style}.png", "text": f"{concept}, {style}", "concept": concept, "style": style}
+            lines.append(json.dumps(row))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    rendering = ["data.render.pair=0.7", "data.render.twins=0.3", "data.label=concept", "objective.variants=6", "run.batch=12"]
+    return settle(
+        load_recipe(recipe_file, [*REMEMBER, *rendering, f"data.path={folder}", "objective.net.two=true", "objective.drop=0"])
+    )
+
+
+def test_two_things_are_sought_where_a_rendering_shows_them(recipe_of_two: Recipe, tmp_path: Path) -> None:
+    objective = prepare(recipe_of_two, tmp_path, CPU)
+    assert isinstance(objective, SketchTraining) and objective.sought is not None
+    cache, sought = objective.cache, objective.sought
+    assert sought.ways is not None and sought.two is not None
+    rows = [(index, variant) for index in range(len(cache)) for variant in range(cache.variants)]
+    names = ("left-right", "above-below")
+    for place, (index, variant) in enumerate(rows):
+        layout, partner = cache.layouts[index][variant], cache.partners[index][variant]
+        if partner is None:
+            assert (int(sought.ways[place]), int(sought.places[place])) == (-1, index)
+        else:
+            assert names[int(sought.ways[place])] == layout and int(sought.places[place]) == len(cache)
+            assert sought.two[place].tolist() == [index, partner]
+    assert {int(way) for way in sought.ways} == {-1, 0, 1}
+
+
+def test_losses_of_two_things_are_told_apart(recipe_of_two: Recipe, tmp_path: Path) -> None:
+    objective = prepare(recipe_of_two, tmp_path, CPU)
+    loss, values = objective.loss("sketcher", objective.batch(0, range(12)), 0)
+    loss.backward()
+    assert values.keys() == {"loss", "unexplained", "recall", "way", "first", "second", "arranged"}
+    assert all(p.grad is not None for p in objective.players["sketcher"].parameters())
+    assert all(float(value.detach()) > 0 for value in values.values())
+
+
+def test_a_batch_without_two_things_has_no_loss_of_them(recipe_of_two: Recipe, tmp_path: Path) -> None:
+    objective = prepare(recipe_of_two, tmp_path, CPU)
+    assert isinstance(objective, SketchTraining)
+    batch = objective.batch(0, range(12))
+    assert batch.ways is not None
+    loss, values = objective.loss("sketcher", replace(batch, ways=torch.full_like(batch.ways, -1)), 0)
+    loss.backward()
+    assert [float(values[name].detach()) for name in ("way", "first", "second", "arranged")] == [0] * 4
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in objective.players["sketcher"].parameters())
+
+
+def test_two_things_without_pictures_of_two_are_refused(recipe_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"no rendering shows two things; .*set data\.render\.pair"):
+        prepare(settle(load_recipe(recipe_file, [*REMEMBER, "objective.net.two=true"])), tmp_path / "run", CPU)
+    with pytest.raises(SpecError, match=r"without objective\.remember"):
+        prepare(settle(load_recipe(recipe_file, ["objective.net.two=true"])), tmp_path / "run", CPU)
 
 
 def test_what_is_compiled_is_what_the_loss_asks(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from undiffuse.core.random import BatchNoise, uniform
 from undiffuse.data.latents import LatentCache
 from undiffuse.data.sampler import batch_indices
 from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.networks.arrangement import WAYS
+from undiffuse.networks.memory import before
 from undiffuse.networks.sketcher import Sketcher
 from undiffuse.training.captions import CaptionCache
 from undiffuse.training.objectives.base import Objective
@@ -37,14 +40,26 @@ class Described:
     mask: Tensor  # (B, N)
     sought: Tensor | None = None  # (B,) places in memory
     strange: Tensor | None = None  # (B,) whether others like it are sought in place of the picture itself
+    ways: Tensor | None = None  # (B,) how two things stand, -1 where there are no two
+    two: Tensor | None = None  # (B, 2) places in memory of both
 
 
 @dataclass(frozen=True)
 class Sought:
-    """The place in memory that each rendering (N * V,) should call to mind, and the group (M + 1,) of each place."""
+    """The place in memory that each rendering (N * V,) should call to mind, and the group (M + 1,) of each place.
+
+    Of renderings of two things `ways` (N * V,) tell how they stand, and `two` (N * V, 2) the places of both.
+    """
 
     places: Tensor
     groups: Tensor
+    ways: Tensor | None = None
+    two: Tensor | None = None
+
+    def to(self, device: torch.device) -> Sought:
+        """The same where the nets are."""
+        ways, two = (None if some is None else some.to(device) for some in (self.ways, self.two))
+        return Sought(self.places.to(device), self.groups.to(device), ways, two)
 
 
 class SketchTraining(Objective[Described]):
@@ -80,7 +95,7 @@ class SketchTraining(Objective[Described]):
         self.players = {PLAYER: text.sketcher.train().requires_grad_(True)}
         self.shelf = Shelf(cache, captions, None, {"text": text}, model.device)
         self.shown = shown
-        self.sought = None if sought is None else Sought(sought.places.to(model.device), sought.groups.to(model.device))
+        self.sought = None if sought is None else sought.to(model.device)
 
     def batch(self, step: int, slots: range) -> Described:
         """Latents and states for these slots, functions of (seed, step, slot), where the nets are."""
@@ -101,20 +116,47 @@ class SketchTraining(Objective[Described]):
         z = self.model.codec.normalise(self.shelf.latents(places))
         if self.sought is None:
             return Described(z, states, mask)
-        return Described(z, states, mask, self.sought.places[places], noise.uniform("strange") < self.terms.strange)
+        ways, two = (None if some is None else some[places] for some in (self.sought.ways, self.sought.two))
+        return Described(z, states, mask, self.sought.places[places], noise.uniform("strange") < self.terms.strange, ways, two)
 
     def loss(self, player: str, batch: Described, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error, and the share of the variance of the batch that is left; with a memory, what it recalls."""
         net = self.text.sketcher
         assert net is not None
         features = net.read(batch.states, batch.mask)
-        error = (net.expect(features).float() - batch.z).square().mean()
+        expected = net.expect(features).float()
+        error = (expected - batch.z).square().mean()
         told = {"unexplained": error / batch.z.var(dim=0).mean()}
         if self.sought is None or net.memory is None or batch.sought is None or batch.strange is None:
             return error, {"loss": error, **told}
         recall = recollection(net.memory.logits(features).float(), batch.sought, batch.strange, self.sought.groups)
         loss = error + self.terms.recall * recall
-        return loss, {"loss": loss, **told, "recall": recall}
+        told["recall"] = recall
+        if batch.ways is not None:
+            of_two, told_of_two = self._loss_of_two(batch, features, expected.detach())
+            loss, told = loss + of_two, told | told_of_two
+        return loss, {"loss": loss, **told}
+
+    def _loss_of_two(self, batch: Described, features: Tensor, expected: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of the rows with two things: which things they are, how they stand, and the map that both make."""
+        net, sought = self.text.sketcher, self.sought
+        assert net is not None and net.memory is not None and net.arrangement is not None and sought is not None
+        assert batch.ways is not None and batch.two is not None and batch.strange is not None
+        rows = (batch.ways >= 0).nonzero().flatten()  # perhaps none, and then every loss is 0
+        ways, two, strange = batch.ways[rows], batch.two[rows], batch.strange[rows]
+        way = mean(F.cross_entropy(net.arrangement.way(features[rows]).float(), ways, reduction="none"))
+        known = two < len(sought.groups) - 1  # in memory
+        recalls = []
+        for some, places, there in zip(net.read_two(batch.states[rows], batch.mask[rows]), two.T, known.T, strict=True):
+            logits = net.memory.logits(some[there])[:, :-1].float()
+            recalls.append(recollection(logits, places[there], strange[there], sought.groups[:-1]))
+        first, second = recalls
+        both = known.all(1)
+        things = [net.memory.kept(places) for places in two[both].T]
+        made = before(net.arrangement(*things, F.one_hot(ways[both], len(WAYS)).float()), expected[rows][both])
+        arranged = mean((made - batch.z[rows][both]).square())
+        loss = (self.terms.recall * (way + first + second) + arranged) * len(rows) / len(batch.ways)
+        return loss, {"way": way, "first": first, "second": second, "arranged": arranged}
 
     def compile(self) -> None:
         """Compile what the loss asks of the net; the rest of it is one product."""
@@ -152,7 +194,12 @@ def recollection(logits: Tensor, sought: Tensor, strange: Tensor, groups: Tensor
     right = torch.where(strange[:, None], others, own)
     possible = ~(own & strange[:, None])
     out = float("-inf")
-    return (logits.masked_fill(~possible, out).logsumexp(1) - logits.masked_fill(~right, out).logsumexp(1)).mean()
+    return mean(logits.masked_fill(~possible, out).logsumexp(1) - logits.masked_fill(~right, out).logsumexp(1))
+
+
+def mean(losses: Tensor) -> Tensor:
+    """The mean of all, and 0 of none."""
+    return losses.sum() / max(losses.numel(), 1)
 
 
 def shown(count: int, apart: float, seed: int) -> Tensor:
