@@ -36,6 +36,7 @@ NAMED = 3  # how many of the pictures that were left out are named
 
 Data = Annotated[Path, typer.Option(help="Data set: a folder or tar shards.")]
 Seed = Annotated[int, typer.Option(help="Of the choice of pictures, and of the drawing.", min=0)]
+Sketch = Annotated[float | None, typer.Option(help="Begin with sketches, and leave them so far, 0 to 1; else with noise.")]
 Batch = Annotated[int, typer.Option(help="Pictures at once, at most.", min=1)]
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -48,6 +49,7 @@ def prompts(
     count: Annotated[int, typer.Option(help="Prompts of each kind: seen pairs, held-out pairs, backgrounds.", min=1)] = 500,
     steps: Annotated[int, typer.Option(help="1 to 1000.")] = 20,
     guidance: Annotated[float | None, typer.Option(help="Strength of the words; 1 is off.")] = None,
+    sketch: Sketch = None,
     seed: Seed = 0,
     batch: Batch = 8,
     sheet: Annotated[Path | None, typer.Option(help="Picture file to show some of the drawn pictures in.")] = None,
@@ -58,7 +60,7 @@ def prompts(
     """Does the model draw what the words say? Needs a data set that tells concept and style, as emoji does."""
     from undiffuse.evaluation.retrieval import evaluate_prompts
 
-    asked = _Asked(model, data, count, steps, guidance, seed, batch, sheet, device, precision, json)
+    asked = _Asked(model, data, count, steps, guidance, sketch, seed, batch, sheet, device, precision, json)
     _measure(evaluate_prompts, asked, "seen pairs, held-out pairs, backgrounds")
 
 
@@ -66,9 +68,12 @@ def prompts(
 def words(
     model: Model = None,
     data: Data = EMOJI,
-    count: Annotated[int, typer.Option(help="Pairs of things side by side, and as many one above the other.", min=1)] = 200,
+    count: Annotated[
+        int, typer.Option(help="Prompts of each kind but synonyms: side by side, one above the other, one or two.", min=1)
+    ] = 200,
     steps: Annotated[int, typer.Option(help="1 to 1000.")] = 20,
     guidance: Annotated[float | None, typer.Option(help="Strength of the words; 1 is off.")] = None,
+    sketch: Sketch = None,
     seed: Seed = 0,
     batch: Batch = 8,
     sheet: Annotated[Path | None, typer.Option(help="Picture file to show some of the drawn pictures in.")] = None,
@@ -76,11 +81,11 @@ def words(
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Does it understand names that no caption has, and which of two things is where? Needs a data set as emoji is."""
+    """Does it understand names that no caption has, which of two things is where, and how many? Needs a set as emoji is."""
     from undiffuse.evaluation.words import evaluate_words
 
-    asked = _Asked(model, data, count, steps, guidance, seed, batch, sheet, device, precision, json)
-    _measure(evaluate_words, asked, "synonyms, two things side by side, one above the other")
+    asked = _Asked(model, data, count, steps, guidance, sketch, seed, batch, sheet, device, precision, json)
+    _measure(evaluate_words, asked, "synonyms, two things side by side, one above the other, one or two")
 
 
 @app.command()
@@ -242,6 +247,7 @@ class _Asked:
     count: int
     steps: int
     guidance: float | None
+    sketch: float | None
     seed: int
     batch: int
     sheet: Path | None
@@ -259,7 +265,7 @@ def _measure(evaluate: Callable[..., Report], asked: _Asked, rows: str) -> None:
 
     console = Console(asked.json)
     strength = {} if asked.guidance is None else {"guidance": asked.guidance}
-    base = Request(steps=asked.steps, seed=0, **strength)
+    base = Request(steps=asked.steps, seed=0, sketch=asked.sketch, **strength)
     _check_sheet(asked.sheet)
     dataset = _open(asked.data, "all")
     model = load_model(asked.model)

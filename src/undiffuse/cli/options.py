@@ -47,6 +47,9 @@ Ensd = Annotated[int | None, typer.Option(help="Eta noise seed delta, with --see
 Count = Annotated[int | None, typer.Option(help="Pictures a prompt, with seeds SEED, SEED + 1, ...")]
 Size = Annotated[str | None, typer.Option(help="128 or 192x128; the model's own when left out.")]
 Strength = Annotated[float | None, typer.Option(help="How far to leave what is there, 0 to 1.")]
+Sketch = Annotated[
+    float | None, typer.Option(help="Begin with the sketch that the words make, and leave it so far, 0 to 1; else with noise.")
+]
 Fill = Annotated[str | None, typer.Option(help="learned, or with any model known, repaint; learned if the model did.")]
 Depth = Annotated[Path | None, typer.Option(help="Depth map, white where near; for depth models.")]
 NoiseLevel = Annotated[int | None, typer.Option(help="How much noise hides the small picture; x4 upscalers, else 20.")]

@@ -34,6 +34,7 @@ ACTS_ON: dict[str, tuple[str, ...]] = {
     "mask": (X, CONDITIONAL, UNCONDITIONAL, X0),
     "fill": (X, CONDITIONAL, UNCONDITIONAL, X0),
     "strength": (LEVEL, X),
+    "sketch": (LEVEL, X),
     "steps": (LEVEL,),
     "hires": (LEVEL, X),
     "spacing": (LEVEL,),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from undiffuse.diffusion.level import Level
 from undiffuse.explain import prose
 from undiffuse.explain.fragments import chart, exact, facts, figure, img, number, photo, seconds, sides, strip
 from undiffuse.explain.looks import channel_images
@@ -78,8 +79,7 @@ def steps(story: Story, side: int) -> Chapter:
     place = round(BEGIN * (len(story.steps) - 1))
     shown = story.steps[place]
     size = shown.xt.size
-    start = prose.FROM_NOISE if levels[0].alpha < SOME or story.request.image is None else prose.FROM_PICTURE
-    said = prose.STEPS.format(start=start, looks=prose.LOOKS[story.looks])
+    said = prose.STEPS.format(start=_start(story, levels[0]), looks=prose.LOOKS[story.looks])
     if len(story.steps) < len(levels):
         said += f"<p class='note'>{len(story.steps)} of {len(levels)} steps are shown.</p>"
     viewer = f"""
@@ -95,6 +95,15 @@ def steps(story: Story, side: int) -> Chapter:
 {chart(lines, "Picture comes in, noise goes out, step by step", f"step {len(levels)}", mark=True)}
 </div>"""
     return Chapter("steps", "Noise goes out, step by step", said + viewer)
+
+
+def _start(story: Story, level: Level) -> str:
+    """What the drawing began with, in words."""
+    if level.alpha < SOME:
+        return prose.FROM_NOISE
+    if story.request.sketch is not None:
+        return prose.FROM_SKETCH
+    return prose.FROM_NOISE if story.request.image is None else prose.FROM_PICTURE
 
 
 def _product(*counts: int) -> str:

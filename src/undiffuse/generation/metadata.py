@@ -77,6 +77,8 @@ def parameters_text(
         pairs["Variation seed strength"] = f"{strength:g}"
     if request.image is not None:
         pairs["Denoising strength"] = f"{request.strength:g}"
+    if request.sketch is not None:
+        pairs["Sketch"] = f"{request.sketch:g}"
     if request.hires is not None:
         pairs |= _told_of_hires(request.hires)
     if request.refine_at is not None and refiner:
@@ -133,6 +135,7 @@ def _settings(pairs: dict[str, str]) -> dict[str, Any]:
         "height": height or None,
         "strength": None if any(key.startswith("Hires") for key in pairs) else pairs.get("Denoising strength"),
         "hires": _hires(pairs) if "Hires upscale" in pairs else None,
+        "sketch": pairs.get("Sketch"),
         "refine_at": pairs.get("Refiner switch at"),
         "label": pairs.get("Label"),
         "eta": pairs.get("Eta"),

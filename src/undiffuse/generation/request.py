@@ -63,6 +63,7 @@ class Request(Spec):
     | `place`             | which picture of a batch of how many, with seeds of "comfyui*"                  |
     | `width`, `height`   | in pixels; None takes the model's own size                                      |
     | `image`, `strength` | a picture to start from, and how far to leave it, 0 to 1; beside a mask, 1      |
+    | `sketch`            | begin with what the words make the model expect, and leave it so far, 0 to 1    |
     | `mask`              | where `image` is made anew: white, or opaque; all else stays as it is           |
     | `fill`              | how: "learned" by the model, or by any model: "known" or "repaint"              |
     | `hires`             | a second pass at a larger size: `Hires(scale=2, strength=0.7)`                  |
@@ -104,6 +105,7 @@ class Request(Spec):
     height: Side | None = None
     image: Rgb | None = None
     strength: Annotated[float, Field(gt=0, le=1)] = 0.75
+    sketch: Annotated[float, Field(gt=0, le=1)] | None = None
     mask: Mask | None = None
     fill: Literal["learned", "known", "repaint"] | None = None
     hires: Hires | None = None
@@ -168,6 +170,11 @@ class Request(Spec):
         if not self.place[0] < self.place[1] or (self.count > 1 and self.place != (0, 1)):
             given = f"place = {self.place}, count = {self.count}"
             raise ValueError(explain(given, "the first must be below the second, and the count 1"))
+        if self.sketch is not None and self.image is not None:
+            raise ValueError(explain("a sketch and a picture to start from", "one is possible", "leave one of them out"))
+        if self.sketch is not None and self.seeds != NATIVE:
+            given = f"a sketch with seeds {self.seeds!r}"
+            raise ValueError(explain(given, "no other program makes sketches", f"take seeds = {NATIVE!r}"))
         if self.mask is not None and self.hires is not None:
             raise ValueError(explain("hires with a mask", "a second pass is for whole pictures", "leave one of them out"))
         if self.hires is not None and self.seeds != NATIVE and not self.seeds.startswith("webui"):

@@ -12,6 +12,7 @@ from torch import Tensor
 from undiffuse.conditioners.lowres import LowResConditioner
 from undiffuse.conditioners.masked import shrink_mask
 from undiffuse.conditioners.small import SmallConditioner
+from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.pictures import to_images, to_pixels
@@ -88,6 +89,9 @@ def settle(
         if kind in request.scales and not part.guided:
             allowed = "that is followed as it is, guidance is not about it"
             raise SpecError(explain(f"scales names {kind!r}", allowed, "leave it out"))
+    if request.sketch is not None and sketching(model) is None:
+        given = f"sketch = {request.sketch:g} for the model {model.spec.name!r}"
+        raise SpecError(explain(given, "it makes no sketch of what words say", "leave sketch out"))
     told = {"fill": _fill(request, model), "noise_level": _noise_level(request, model)}
     settled = request.replace(width=width, height=height, **told)
     _check_second(settled, model)
@@ -172,7 +176,7 @@ def unread(request: Request, model: LatentDiffusion) -> list[str]:
 
 
 def grid_of(request: Request, model: LatentDiffusion) -> Grid:
-    """The levels that a request visits; when it starts from a picture only the last `strength` of them.
+    """The levels that a request visits; when it starts from a picture or a sketch only the last of them.
 
     Of a request with two passes those of the first one.
     """
@@ -278,7 +282,7 @@ def _second(request: Request, model: LatentDiffusion) -> Request:
     assert request.hires is not None
     width, height = request.hires.size(_size(request, model), _unit(model))
     told = {"width": width, "height": height, "steps": request.hires.steps or request.steps}
-    return request.model_copy(update={**told, "image": None, "hires": None})
+    return request.model_copy(update={**told, "image": None, "sketch": None, "hires": None})
 
 
 def _finer(request: Request, hires: Hires) -> Request:
@@ -342,10 +346,26 @@ class _Together:
 
 
 def _start(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, noise: _Noise) -> Tensor:
-    """What the solver starts from: noise of the grid's first level, over the pictures to start from if any."""
+    """What the solver starts from: noise of the grid's first level, over the pictures or sketches to start from if any."""
     one, level = noise.streams[0], grid[0]
     x = one.spread(level, grid.schedule) * noise(START)
+    if pictures[0].sketch is not None:
+        return level.alpha * _sketched(pictures, model) + x
     return level.alpha * _encoded(pictures, model, noise) + x if one.begun else x
+
+
+def _sketched(pictures: Sequence[Request], model: LatentDiffusion) -> Tensor:
+    """Sketches (B, C, h, w) of what the words of pictures say."""
+    part, size = sketching(model), _latent_size(pictures[0], model)
+    sketch = None if part is None else part([{"caption": picture.prompt} for picture in pictures], size).spatial
+    assert sketch is not None, "settle() has seen to that"
+    return sketch.to(model.device)
+
+
+def sketching(model: LatentDiffusion) -> TextConditioner | None:
+    """The part that makes a sketch of what words say; None where a model has none."""
+    parts = (part for part in model.conditioner.parts if isinstance(part, TextConditioner) and part.sketcher is not None)
+    return next(parts, None)
 
 
 def _encoded(pictures: Sequence[Request], model: LatentDiffusion, noise: _Noise) -> Tensor:

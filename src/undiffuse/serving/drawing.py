@@ -12,9 +12,8 @@ from undiffuse.serving.asking import Asked, AskingDenoiser, Question, asking
 
 TOGETHER = {
     "prompt", "negative", "label", "steps", "guidance", "guidance_interval", "guidance_rescale", "solver", "spacing", "eta",
-    "solver_options", "seed", "count", "width", "height", "image", "strength", "mask", "fill", "layout", "small", "boxes",
-    "like", "context", "scales", "clip_skip", "seeds", "variation", "ensd", "place", "depth",
-    "noise_level",
+    "solver_options", "seed", "count", "width", "height", "image", "strength", "sketch", "mask", "fill", "layout", "small",
+    "boxes", "like", "context", "scales", "clip_skip", "seeds", "variation", "ensd", "place", "depth", "noise_level",
 }  # fmt: skip
 """Fields of a request that change only what is asked, never how the network answers: pictures with these share calls."""
 

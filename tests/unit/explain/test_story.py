@@ -11,8 +11,10 @@ from PIL import Image
 
 from undiffuse.core.pictures import to_images
 from undiffuse.core.random import normal
+from undiffuse.explain import prose
 from undiffuse.explain.contrasts import otherwise, silenced, with_one_word_less
 from undiffuse.explain.looks import Viewer, channel_images, coloured, fit_colours, heat_image, lit
+from undiffuse.explain.making import steps
 from undiffuse.explain.saying import entrances
 from undiffuse.explain.story import Story, evenly, lit_steps, tell
 from undiffuse.generation.generator import Generator
@@ -133,6 +135,12 @@ def test_a_sketch_of_the_words_is_shown(sketching_model: LatentDiffusion) -> Non
     assert words.sketch.tobytes() == to_images(sketching_model.codec.decode(expected))[0].tobytes()
     chapter = entrances(story, 64)
     assert chapter is not None and "the sketch, decoded" in chapter.inside and "made them into some" in chapter.inside
+
+
+@pytest.mark.parametrize(("sketch", "start"), [(None, prose.FROM_NOISE), (0.5, prose.FROM_SKETCH)])
+def test_what_a_drawing_begins_with_is_told(sketching_model: LatentDiffusion, sketch: float | None, start: str) -> None:
+    draw = Generator(sketching_model, device="cpu", precision="fp32", tell=None)
+    assert start in steps(tell(draw, Request("a fox", seed=3, steps=2, sketch=sketch)), 64).inside
 
 
 def test_what_words_call_to_mind_is_shown(sketching_model: LatentDiffusion, recalling_model: LatentDiffusion) -> None:

@@ -1,0 +1,96 @@
+"""A drawing that begins with the sketch which words make, in place of noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from undiffuse.conditioners.text import SketchSpec, TextConditioner, TextSpec
+from undiffuse.core.errors import SpecError
+from undiffuse.generation.generator import Generator
+from undiffuse.generation.metadata import parse_parameters
+from undiffuse.generation.output import read_request
+from undiffuse.generation.request import Request
+from undiffuse.generation.sample import decode, grid_of, sketching
+from undiffuse.model.build import build_model
+from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.model.spec import ModelSpec
+from undiffuse.serving.drawing import shares
+
+
+@pytest.fixture
+def sketched(tiny_spec: ModelSpec, tiny_model: LatentDiffusion) -> Generator:
+    """The tiny model with a sketcher that knows nothing."""
+    text, read = tiny_spec.conditioners[0], tiny_model.conditioner.parts[0]
+    assert isinstance(text, TextSpec) and isinstance(read, TextConditioner)
+    parts = [text.model_copy(update={"sketch": SketchSpec(channels=4, side=8, width=16, depth=1, rank=8)})]
+    denoiser = tiny_spec.denoiser.model_copy(update={"spatial_channels": 4, "vector_width": 16})
+    spec = tiny_spec.model_copy(update={"conditioners": tuple(parts), "denoiser": denoiser})
+    return Generator(build_model(spec, read.tokenizer), device="cpu", precision="fp32", tell=None)
+
+
+def test_left_altogether_a_sketch_is_noise(sketched: Generator) -> None:
+    request = Request("a fox", seed=3, steps=3)
+    ours, theirs = (sketched(one).images[0] for one in (request.replace(sketch=1.0), request))
+    assert ours.tobytes() == theirs.tobytes()
+
+
+def test_hardly_left_it_is_what_is_drawn(sketched: Generator) -> None:
+    part = sketching(sketched.model)
+    assert part is not None
+    drawn = sketched(Request("a fox", seed=3, steps=1, sketch=0.002, guidance=1)).images[0]
+    sketch = decode(part([{"caption": "a fox"}], (8, 8)).spatial, sketched.model)[0]
+    assert np.abs(np.asarray(drawn, dtype=float) - np.asarray(sketch)).mean() < 2
+
+
+def test_steps_are_as_many_as_are_asked_for(sketched: Generator) -> None:
+    request = Request("a fox", seed=3, steps=4, sketch=0.5)
+    levels = [float(level.t) for level in grid_of(request, sketched.model).levels]
+    assert levels == pytest.approx([500, 375, 250, 125, 0])
+    assert [step.steps for step in sketched.stream(request)] == [4] * 4
+
+
+def test_words_and_seed_count(sketched: Generator) -> None:
+    request = Request("a fox", seed=3, steps=2, sketch=0.6)
+    pictures = [
+        sketched(one).images[0].tobytes() for one in (request, request.replace(seed=4), request.replace(prompt="a boat"))
+    ]
+    assert len(set(pictures)) == 3
+    together = sketched.many([request.replace(prompt="a boat"), request])
+    assert together[1].images[0].tobytes() == pictures[0]
+
+
+def test_a_second_pass_goes_on_from_what_was_drawn(sketched: Generator) -> None:
+    request = Request("a fox", seed=3, steps=2, sketch=0.5, hires={"scale": 2, "strength": 0.5})
+    assert sketched(request).images[0].size == (32, 32)
+
+
+def test_it_is_told_and_drawn_again(sketched: Generator, tmp_path: Path) -> None:
+    request = Request("a fox", seed=3, steps=2, sketch=0.6)
+    path = sketched(request).save(tmp_path)[0]
+    assert read_request(path).sketch == 0.6
+    assert parse_parameters(Image.open(path).text["parameters"])["sketch"] == "0.6"  # type: ignore[attr-defined]
+
+
+def test_pictures_that_begin_so_share_calls() -> None:
+    assert shares(Request("a fox", sketch=0.5))
+
+
+def test_a_model_without_sketches_refuses(tiny_model: LatentDiffusion) -> None:
+    draw = Generator(tiny_model, device="cpu", precision="fp32", tell=None)
+    with pytest.raises(
+        SpecError, match=r"sketch = 0\.5 for the model .* it makes no sketch of what words say; leave sketch out"
+    ):
+        draw(Request("a fox", sketch=0.5))
+
+
+def test_one_beginning_is_enough() -> None:
+    with pytest.raises(SpecError, match="a sketch and a picture to start from"):
+        Request("a fox", sketch=0.5, image=Image.new("RGB", (16, 16)))
+    with pytest.raises(SpecError, match="take seeds = 'native'"):
+        Request("a fox", sketch=0.5, seeds="diffusers")
+    with pytest.raises(SpecError, match="sketch"):
+        Request("a fox", sketch=0)
