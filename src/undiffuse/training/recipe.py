@@ -212,6 +212,9 @@ class SketchObjective(Spec):
     `recall` weighs that loss, in nats, against the squared error. A share `strange` of captions is made to call to mind
     others of the same label (`data.label`) in place of their own picture, as what was never seen must.
 
+    `foreign` adds that share of each batch in words of the text encoder's vocabulary that no caption has. They must call to
+    mind pictures whose label the encoder finds like them.
+
     `words` reads captions by another encoder from now on: `words = { source = "minilm", rows = 25000 }`.
     """
 
@@ -224,6 +227,7 @@ class SketchObjective(Spec):
     remember: bool = False
     recall: Above0 = 0.05
     strange: Fraction = 0.25
+    foreign: Fraction = 0.0
     words: TextSpec | None = None
     net: SketchSpec = SketchSpec()
     preview_prompts: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ from undiffuse.training.principal import principal_patches
 from undiffuse.training.recipe import Recipe, SketchObjective
 from undiffuse.training.remembering import arranged, called_to_mind, encode_things, groups_of
 from undiffuse.training.texts import load_text
+from undiffuse.training.thesaurus import Thesaurus, make_thesaurus
 
 EXAMPLES = 6000  # latents from which the basis of sketches begins
 
@@ -52,12 +53,13 @@ def prepare_sketch(
         raise SpecError(explain(given, "a sketch is made from words", "name a model with a text encoder"))
     captions = encode_captions(text.to(device), cache, folder, progress)  # before it has a sketcher: their states are needed
     in_sketcher = shown(len(cache), terms.apart, recipe.run.seed)
+    thesaurus = _thesaurus(recipe, terms, text, cache, pictures, in_sketcher, folder, progress) if terms.foreign else None
     model = _with_sketch(recipe, terms, model, text, cache, len(in_sketcher) if terms.remember else 0)
     sought = None
     if terms.remember:
         sought = _remember(recipe, model.codec, text, cache, pictures, in_sketcher, folder, progress)
     model.to(device)
-    return SketchTraining(recipe, model, text, cache, captions, in_sketcher, sought)
+    return SketchTraining(recipe, model, text, cache, captions, in_sketcher, sought, thesaurus)
 
 
 def _reading_by(words: TextSpec, start: LatentDiffusion, cache: LatentCache) -> LatentDiffusion:
@@ -77,6 +79,25 @@ def _reading_by(words: TextSpec, start: LatentDiffusion, cache: LatentCache) -> 
         parts[number], specs[number] = part, spec
     spec_of_all = ModelSpec.parse({**start.spec.model_dump(), "conditioners": specs}, where=start.spec.name)
     return LatentDiffusion(start.codec, start.denoiser, Conditioner(parts), spec_of_all)
+
+
+def _thesaurus(
+    recipe: Recipe,
+    terms: SketchObjective,
+    text: TextConditioner,
+    cache: LatentCache,
+    pictures: PictureStore,
+    in_memory: Tensor,
+    folder: Path,
+    progress: Progress | None,
+) -> Thesaurus:
+    """Words that no caption has, and which of these pictures (M,) each may call to mind."""
+    if not terms.remember:
+        given = "objective.foreign without objective.remember"
+        raise SpecError(explain(given, "words are to call pictures to mind", "set objective.remember = true"))
+    said = (caption for row in cache.captions for caption in row)
+    remembered = [pictures.rows[place] for place in in_memory.tolist()]
+    return make_thesaurus(text, said, remembered, recipe.data.render, recipe.run.seed, folder, progress)
 
 
 def _remember(

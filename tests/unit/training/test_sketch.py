@@ -21,12 +21,14 @@ from undiffuse.generation.request import Request
 from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
+from undiffuse.training.captions import cache_captions
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.objectives.sketch import SketchTraining, recollection, shown
 from undiffuse.training.prepare import prepare
 from undiffuse.training.recipe import Recipe, load_recipe
 from undiffuse.training.run import resume, train
 from undiffuse.training.start import settle
+from undiffuse.training.thesaurus import Thesaurus
 
 Photos = Callable[..., Path]
 CPU = torch.device("cpu")
@@ -261,6 +263,27 @@ def test_a_batch_without_two_things_has_no_loss_of_them(recipe_of_two: Recipe, t
     loss.backward()
     assert [float(values[name].detach()) for name in ("way", "first", "second", "arranged")] == [0] * 4
     assert all(p.grad is not None and p.grad.isfinite().all() for p in objective.players["sketcher"].parameters())
+
+
+def test_foreign_words_are_learned_beside_captions(recipe_of_two: Recipe, tmp_path: Path) -> None:
+    terms = recipe_of_two.objective.model_copy(update={"foreign": 0.5})
+    objective = prepare(recipe_of_two, tmp_path, CPU)
+    assert isinstance(objective, SketchTraining)
+    objective.terms = terms
+    captions = cache_captions(objective.text, ["x, flat", "y, noto"], tmp_path)
+    objective.thesaurus = Thesaurus(captions, torch.tensor([0, 1]), torch.tensor([[2, 2], [3, 4]]))
+    batch = objective.batch(0, range(12))
+    assert batch.words is not None and len(batch.words.states) == 6
+    assert set(batch.words.sought.tolist()) <= {2, 3, 4}
+    assert torch.equal(objective.batch(0, range(6, 12)).words.sought, batch.words.sought[3:])
+    loss, values = objective.loss("sketcher", batch, 0)
+    without, _ = objective.loss("sketcher", replace(batch, words=None), 0)
+    torch.testing.assert_close(loss - without, 0.5 * terms.recall * values["foreign"])
+
+
+def test_foreign_words_need_a_memory(recipe_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"objective\.foreign without objective\.remember"):
+        prepare(settle(load_recipe(recipe_file, ["objective.foreign=0.2"])), tmp_path / "run", CPU)
 
 
 def test_two_things_without_pictures_of_two_are_refused(recipe_file: Path, tmp_path: Path) -> None:

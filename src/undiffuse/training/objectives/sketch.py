@@ -13,6 +13,7 @@ from torch import Tensor
 
 from undiffuse.checkpoints.api import save_model
 from undiffuse.conditioners.text import TextConditioner
+from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.pictures import grid_image, to_images
 from undiffuse.core.random import BatchNoise, uniform
 from undiffuse.data.latents import LatentCache
@@ -26,9 +27,19 @@ from undiffuse.training.objectives.base import Objective
 from undiffuse.training.recipe import Recipe
 from undiffuse.training.recipe import SketchObjective as Terms
 from undiffuse.training.shelf import Shelf
+from undiffuse.training.thesaurus import Thesaurus
 
 PREVIEWS = 16
 PLAYER = "sketcher"
+
+
+@dataclass(frozen=True)
+class Words:
+    """Token states of captions that are of no picture, and the places in memory that they should call to mind."""
+
+    states: Tensor  # (W, N, D)
+    mask: Tensor  # (W, N)
+    sought: Tensor  # (W,)
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,7 @@ class Described:
     strange: Tensor | None = None  # (B,) whether others like it are sought in place of the picture itself
     ways: Tensor | None = None  # (B,) how two things stand, -1 where there are no two
     two: Tensor | None = None  # (B, 2) places in memory of both
+    words: Words | None = None  # beside them
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,7 @@ class SketchTraining(Objective[Described]):
         captions: states of those captions.
         shown: which pictures it learns from, in order.
         sought: what captions should call to mind; None without a memory.
+        thesaurus: captions of words that no picture was told by, in place of a share of the others.
     """
 
     def __init__(
@@ -84,6 +97,7 @@ class SketchTraining(Objective[Described]):
         captions: CaptionCache,
         shown: Tensor,
         sought: Sought | None = None,
+        thesaurus: Thesaurus | None = None,
     ) -> None:
         terms = recipe.objective
         assert isinstance(terms, Terms) and isinstance(text.sketcher, Sketcher)
@@ -96,6 +110,7 @@ class SketchTraining(Objective[Described]):
         self.shelf = Shelf(cache, captions, None, {"text": text}, model.device)
         self.shown = shown
         self.sought = None if sought is None else sought.to(model.device)
+        self.thesaurus = None if thesaurus is None else thesaurus.to(model.device)
 
     def batch(self, step: int, slots: range) -> Described:
         """Latents and states for these slots, functions of (seed, step, slot), where the nets are."""
@@ -106,6 +121,30 @@ class SketchTraining(Objective[Described]):
         noise = BatchNoise(self.model.device, size, slots, "sketch", seed, step)
         said = noise.uniform("silent") >= self.terms.drop
         cond = self.shelf.cond("text", places, said, {}, self.cache.shape[1:])
+        states, mask = self._heard(cond, noise)
+        z = self.model.codec.normalise(self.shelf.latents(places))
+        if self.sought is None:
+            return Described(z, states, mask)
+        ways, two = (None if some is None else some[places] for some in (self.sought.ways, self.sought.two))
+        strange, words = noise.uniform("strange") < self.terms.strange, self._words(step, slots)
+        return Described(z, states, mask, self.sought.places[places], strange, ways, two, words)
+
+    def _words(self, step: int, slots: range) -> Words | None:
+        """Captions of foreign words beside these slots, and one of the places that each may call to mind."""
+        if self.thesaurus is None:
+            return None
+        seed, size = self.recipe.run.seed, self.recipe.run.batch
+        count = round(self.terms.foreign * size)
+        own = range(slots.start * count // size, slots.stop * count // size)
+        noise = BatchNoise(self.model.device, count, own, "words", seed, step)
+        rows = (noise.uniform("row") * len(self.thesaurus.numbers)).long()
+        choices = self.thesaurus.places[rows]  # (W, K)
+        chosen = (noise.uniform("choice") * choices.shape[1]).long()
+        states, mask = self._heard(self.thesaurus.captions.gather(self.thesaurus.numbers[rows]), noise)
+        return Words(states, mask, choices.gather(1, chosen[:, None])[:, 0])
+
+    def _heard(self, cond: Conditioning, noise: BatchNoise) -> tuple[Tensor, Tensor]:
+        """Token states (B, N, D) as the net hears them, disturbed, up to the longest caption, and which count (B, N)."""
         states, mask = cond.tokens, cond.token_mask
         assert states is not None and mask is not None
         longest = int(mask.sum(1).max())
@@ -113,11 +152,7 @@ class SketchTraining(Objective[Described]):
         if self.terms.noise:
             share = self.terms.noise * states[mask].std()
             states = states + share * noise.normal("states", states.shape[1:]) * mask[..., None]
-        z = self.model.codec.normalise(self.shelf.latents(places))
-        if self.sought is None:
-            return Described(z, states, mask)
-        ways, two = (None if some is None else some[places] for some in (self.sought.ways, self.sought.two))
-        return Described(z, states, mask, self.sought.places[places], noise.uniform("strange") < self.terms.strange, ways, two)
+        return states, mask
 
     def loss(self, player: str, batch: Described, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error, and the share of the variance of the batch that is left; with a memory, what it recalls."""
@@ -135,6 +170,10 @@ class SketchTraining(Objective[Described]):
         if batch.ways is not None:
             of_two, told_of_two = self._loss_of_two(batch, features, expected.detach())
             loss, told = loss + of_two, told | told_of_two
+        if batch.words is not None:
+            logits = net.memory.logits(net.read(batch.words.states, batch.words.mask)).float()
+            told["foreign"] = mean(F.cross_entropy(logits, batch.words.sought, reduction="none"))
+            loss = loss + self.terms.recall * self.terms.foreign * told["foreign"]
         return loss, {"loss": loss, **told}
 
     def _loss_of_two(self, batch: Described, features: Tensor, expected: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
