@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 import webuiapi
 from PIL import Image
 from sd_backend_client.api.a1111_webservice import A1111Webservice
@@ -19,11 +21,17 @@ from sd_backend_client.api.detect import connect_to_backend
 from sd_backend_client.api.shared_data.diffusion_params import DiffusionParams
 from sd_backend_client.api.webui.diffusion_request_body import DiffusionRequestBody
 from sd_parsers import ParserManager
-from tests.serving.conftest import Served, furthest
+from tests.serving.conftest import Served, furthest, serving
 
+from undiffuse.core.random import normal
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.hires import Hires
 from undiffuse.generation.request import Request
+from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.serving.desk import Desk
+from undiffuse.serving.jobs import Jobs
+from undiffuse.serving.limits import Limits
+from undiffuse.serving.models import Models
 
 SMALL = {"width": 16, "height": 16, "steps": 4, "seed": 7}
 PHOTO = Image.effect_noise((16, 16), 60).convert("RGB")
@@ -202,6 +210,8 @@ def test_interrupt_answers_what_is_finished_and_skip_goes_on(api: webuiapi.WebUI
         ({"tiling": True}, 422, "pictures that tile are not drawn"),
         ({"override_settings": {"randn_source": "dice"}}, 422, "there are CPU, GPU, NV"),
         ({"override_settings": {"sd_vae": "other.pt"}}, 422, "with their own autoencoders"),
+        ({"refiner_checkpoint": "xl", "refiner_switch_at": 0.8}, 404, "no refiner 'xl'; there is none"),
+        ({"refiner_checkpoint": "xl"}, 422, "refiner_switch_at = None with a refiner"),
         ({"override_settings": {"sd_model_checkpoint": "nonsense"}}, 404, "no model 'nonsense'"),
         ({"alwayson_scripts": {"ControlNet": {"args": [{"model": "x"}]}}}, 422, "there are no scripts"),
         ({"steps": 401}, 422, "this server allows up to 400"),
@@ -222,6 +232,29 @@ def test_a_picture_is_needed_and_files_are_never_read(served: Served) -> None:
     for source in ("/etc/passwd", "http://127.0.0.1:9/x.png", "file:///etc/passwd"):
         answer = httpx.post(url, json={"prompt": "a fox", "init_images": [source]})
         assert answer.status_code == 422 and "no picture" in answer.json()["detail"]
+
+
+def test_a_refiner_is_asked_for_by_name(tiny_model: LatentDiffusion, tiny_folder: Path, tmp_path: Path) -> None:
+    second = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        for key, weight in second.denoiser.network.named_parameters():
+            weight.add_(0.1 * normal(weight.shape, "refiner", key))
+
+    def opened(loaded: LatentDiffusion) -> Generator:
+        return Generator(loaded, refiner=second, device="cpu", precision="fp32", batch=1, tell=None)
+
+    shelf = Models(str(tiny_folder), opened=opened, refiner="refiners/second.safetensors")
+    with serving(Desk(Jobs(tmp_path), shelf, Limits(), batch=4)) as one:
+        api = webuiapi.WebUIApi(port=one.port)
+        named = {"refiner_checkpoint": "Second.safetensors [abc]", "refiner_switch_at": 0.5}
+        drawn = httpx.post(f"{one.url}/sdapi/v1/txt2img", json={"prompt": "a fox", **SMALL, **named}, timeout=30).json()
+        plain = api.txt2img(prompt="a fox", cfg_scale=7, sampler_name="Euler", **SMALL)
+        other = httpx.post(f"{one.url}/sdapi/v1/txt2img", json={"prompt": "a fox", **named, "refiner_checkpoint": "third"})
+    image = Image.open(io.BytesIO(base64.b64decode(drawn["images"][0])))
+    request = Request("a fox", guidance=7, solver="Euler", refine_at=0.5, **SMALL)
+    assert furthest(image, opened(tiny_model)(request).images[0]) <= 1
+    assert furthest(image, plain.image) > 1
+    assert other.status_code == 404 and "there is 'second'" in other.json()["detail"]
 
 
 def test_a_client_that_leaves_ends_its_job(served: Served) -> None:

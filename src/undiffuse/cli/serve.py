@@ -60,7 +60,7 @@ def command(
     limits = Limits.parse(told, "limits")
 
     opened = opener(console.remark, device, precision, lora_dir, embedding_dir, refiner)
-    shelf = Models(model, models, float("inf") if memory is None else memory * GIB, opened)
+    shelf = Models(model, models, float("inf") if memory is None else memory * GIB, opened, refiner)
     loras = None if lora_dir is None else LoraFolder(lora_dir)
     socket = listen(host, port)
     port = socket.getsockname()[1]

@@ -68,7 +68,7 @@ def command(
 
     loras = None if lora_dir is None else LoraFolder(lora_dir)
     opened = opener(console.remark, device, precision, lora_dir, embedding_dir, refiner)
-    shelf = Models(model, models, float("inf") if memory is None else memory * GIB, opened)
+    shelf = Models(model, models, float("inf") if memory is None else memory * GIB, opened, refiner)
     socket = listen(host, port)
     address = f"http://{host}:{socket.getsockname()[1]}/studio"
     desk = Desk(Jobs(out), shelf, None, batch, loras)

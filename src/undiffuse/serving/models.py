@@ -37,13 +37,19 @@ class Models:
         folder: everything in it that is a model may be asked for by the name of its file or folder.
         budget: bytes of weights that are held at once; the model that is needed is loaded however large it is.
         opened: makes the generator of a model.
+        refiner: what `opened` has finish pictures, if anything; clients name it as they name models.
 
     Raises:
         UsageError: when the folder is none.
     """
 
     def __init__(
-        self, first: str | None = None, folder: Path | None = None, budget: float = float("inf"), opened: Opened = Generator
+        self,
+        first: str | None = None,
+        folder: Path | None = None,
+        budget: float = float("inf"),
+        opened: Opened = Generator,
+        refiner: str | None = None,
     ) -> None:
         self._opened = opened
         self._budget = budget
@@ -59,6 +65,7 @@ class Models:
         self.asked: Callable[[], set[str]] = set
         self.names: dict[str, Shelved] = {}
         self.first = DEFAULT if first in (None, DEFAULT) else _plain(Path(str(first).rstrip("/")))
+        self.refiner = None if refiner is None else _plain(Path(refiner.rstrip("/")))
         self.refresh()
 
     def refresh(self) -> None:
@@ -80,12 +87,21 @@ class Models:
         Raises:
             CheckpointError: when there is none of this name; the message lists those that there are.
         """
-        wanted = (name or self.first).partition(" [")[0]
-        for candidate in (wanted, wanted.rpartition(".")[0]):
+        for candidate in _meant(name or self.first):
             for known, model in self.names.items():
-                if candidate.lower() == known.lower():
+                if candidate == known.lower():
                     return model
         raise CheckpointError(explain(f"no model {name!r}", f"there are: {', '.join(self.names)}", "ask for one of them"))
+
+    def check_refiner(self, name: str) -> None:
+        """Whether this is what finishes pictures here.
+
+        Raises:
+            CheckpointError: when it is not.
+        """
+        if self.refiner is None or self.refiner.lower() not in _meant(name):
+            allowed = "there is none" if self.refiner is None else f"there is {self.refiner!r}"
+            raise CheckpointError(explain(f"no refiner {name!r}", allowed, "a server has the one of its --refiner"))
 
     def loaded(self, name: str) -> Generator | None:
         """The generator of a model if it is loaded."""
@@ -154,6 +170,12 @@ class Models:
 def _plain(path: Path) -> str:
     """A model's name for clients: that of its file without the ending, or of its folder."""
     return path.stem if path.suffix in (".safetensors", ".ckpt", ".pt", ".sft") else path.name
+
+
+def _meant(name: str) -> tuple[str, str]:
+    """What a client may mean by a name: it without the hash that A1111 writes behind, and without the ending of a file."""
+    wanted = name.partition(" [")[0].lower()
+    return wanted, wanted.rpartition(".")[0]
 
 
 def _is_model(path: Path) -> bool:

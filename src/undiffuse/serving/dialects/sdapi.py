@@ -115,7 +115,10 @@ def router(desk: Desk) -> APIRouter:
 
 async def _draw(desk: Desk, chosen: Chosen, asked: Asked, http: Http) -> Drawn:
     def submitted() -> Live:
-        return desk.submit(asked.request(desk.limits), asked.model or chosen.model, DIALECT)
+        request = asked.request(desk.limits)
+        if asked.refiner is not None:
+            desk.models.check_refiner(asked.refiner)
+        return desk.submit(request, asked.model or chosen.model, DIALECT)
 
     live = await run_in_threadpool(submitted)
     last = await attend(desk, live, http)

@@ -30,7 +30,6 @@ UNHAD = {
     "seed_resize_from_h": "noise is not resized",
     "styles": "there are no styles",
     "script_name": "there are no scripts",
-    "refiner_checkpoint": "a server has one refiner, by its --refiner, which /api asks for by refine_at",
     "s_min_uncond": "guidance is never skipped by a threshold of noise",
     "infotext": "parameters are read from the body alone",
     "firstpass_image": "a first pass is drawn",
@@ -80,6 +79,8 @@ class Asked(BaseModel):
     hr_scale: float = 2.0
     hr_second_pass_steps: Annotated[int, Field(ge=0)] | None = 0
     hr_upscaler: str | None = None
+    refiner_checkpoint: str | None = None
+    refiner_switch_at: Annotated[float, Field(ge=0, le=1)] | None = None
     override_settings: dict[str, Any] | None = None
     alwayson_scripts: dict[str, Any] | None = None
     send_images: bool = True
@@ -89,6 +90,11 @@ class Asked(BaseModel):
     def model(self) -> str | None:
         """The model that this job asks for."""
         return (self.override_settings or {}).get("sd_model_checkpoint") or None
+
+    @property
+    def refiner(self) -> str | None:
+        """The refiner that this job asks for."""
+        return None if self.refiner_checkpoint in NOTHING or self.refiner_switch_at == 1 else self.refiner_checkpoint
 
     def request(self, limits: Limits) -> Request:
         """The request of ours.
@@ -114,6 +120,11 @@ class Asked(BaseModel):
             "width": self.width or None,
             "height": self.height or None,
         }
+        if self.refiner is not None:
+            if not self.refiner_switch_at:
+                given = f"refiner_switch_at = {self.refiner_switch_at} with a refiner"
+                raise SpecError(explain(given, "above 0, below 1 is allowed", "0.8 is usual"))
+            fields["refine_at"] = self.refiner_switch_at
         return Request(**{**fields, **self._numbers(), **self.start(limits)})
 
     def _numbers(self) -> dict[str, Any]:
