@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from undiffuse.cli.console import Console
-from undiffuse.cli.options import Device, Json, Model, Precision
+from undiffuse.cli.options import Device, Json, Model, Precision, Sketch
 from undiffuse.core.errors import DataError, UsageError, explain
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ NAMED = 3  # how many of the pictures that were left out are named
 
 Data = Annotated[Path, typer.Option(help="Data set: a folder or tar shards.")]
 Seed = Annotated[int, typer.Option(help="Of the choice of pictures, and of the drawing.", min=0)]
-Sketch = Annotated[float | None, typer.Option(help="Begin with sketches, and leave them so far, 0 to 1; else with noise.")]
 Batch = Annotated[int, typer.Option(help="Pictures at once, at most.", min=1)]
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
@@ -81,7 +80,7 @@ def words(
     precision: Precision = None,
     json: Json = False,
 ) -> None:
-    """Does it understand names that no caption has, which of two things is where, and how many? Needs a set as emoji is."""
+    """Does it understand names that no caption has, which of two things is where, and how many? Needs a data set like emoji."""
     from undiffuse.evaluation.words import evaluate_words
 
     asked = _Asked(model, data, count, steps, guidance, sketch, seed, batch, sheet, device, precision, json)
@@ -271,6 +270,7 @@ def _measure(evaluate: Callable[..., Report], asked: _Asked, rows: str) -> None:
     model = load_model(asked.model)
     draw = Generator(model, device=asked.device, precision=asked.precision, batch=asked.batch, tell=console.remark)
     draw.model.conditioner.require(["caption"])
+    draw.settle(base.replace(prompt="a fox"))  # refuses at once what would fail after minutes
     drawing, skipped = _Drawing(draw, base), []
     with console.progress("evaluating") as bar:
         report = evaluate(

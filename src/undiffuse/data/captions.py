@@ -14,7 +14,7 @@ from undiffuse.data.wording import plural, with_article
 PICTURE_NOUNS = ("render", "drawing", "painting", "photo", "picture", "sketch")
 SIDE_BY_SIDE = ("{a} on the left and {b} on the right", "{a} to the left of {b}", "{a} next to {b}", "{a} and {b}")
 TWINS = ("two {many}", "two {many} side by side", "two {many} next to each other", "a pair of {many}")
-STACKED = ("{a} above {b}", "{b} below {a}", "{a} at the top and {b} at the bottom")
+ABOVE = ("{a} above {b}", "{b} below {a}", "{a} at the top and {b} at the bottom")
 MOST_KEYWORDS = 3
 
 Order = Literal["listed", "scene_first", "painted"]
@@ -47,7 +47,7 @@ def name_thing(name: str, keywords: list[str], spec: CaptionSpec, rng: np.random
 
 def name_pair(first: str, second: str, stacked: bool, rng: np.random.Generator) -> str:
     """Two things and where they are; `first` is on the left or above."""
-    templates = STACKED if stacked else SIDE_BY_SIDE
+    templates = ABOVE if stacked else SIDE_BY_SIDE
     return templates[rng.integers(len(templates))].format(a=with_article(first), b=with_article(second))
 
 

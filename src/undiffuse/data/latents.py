@@ -31,9 +31,9 @@ ROWS_AT_ONCE = 1024  # for the statistics
 class LatentCache:
     """A finished cache: latents (N, variants, C, h, w) in float16 on disk, read as float32.
 
-    `array` is the memory map. `mean` and `std` (C,) are over the whole set; `captions[i][v]` belongs to variant v of picture i, and
-    `labels[i]` to picture i. `layouts[i][v]` is what `render` calls the layout of that variant, "one" where it is not known, and
-    `partners[i][v]` the picture that is shown beside it or below, None where there is none.
+    `array` is the memory map. `mean` and `std` (C,) are over the whole set; `captions[i][v]` belongs to variant v of picture
+    i, and `labels[i]` to picture i. `layouts[i][v]` is what `render` calls the layout of that variant, "one" where it is not
+    known, and `partners[i][v]` the picture that is shown beside it or below, None where there is none.
 
     Raises:
         DataError: the folder holds no finished cache.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -23,7 +23,8 @@ from undiffuse.data.records import Example, Row
 DEFAULT_BACKGROUNDS = {"white": 0.4, GRADIENT: 0.1} | {name: 0.5 / 11 for name in COLOURS if name != "white"}
 PARTNER_TRIES = 64
 ALONE = ("one", "whole")  # layouts of a picture by itself
-BESIDE, STACKED = "left-right", "above-below"  # and of two
+BESIDE: Final = "left-right"  # and of two
+STACKED: Final = "above-below"
 PAIR_SCALE = (0.4, 0.48)
 STACKED_SHARE = 0.3
 
@@ -40,8 +41,8 @@ class RenderSpec(Spec):
 
     Pictures without transparency are cropped (`crop`) and perhaps mirrored (`flip`). Cut-outs are put on a
     background: `plain` of them whole and centred, `pair` of them beside or above another of the same style
-    (a share `twins` of those beside another of themselves), the rest at a size in `scale` (of the picture's side), moved by up to `shift` (of the side) without
-    leaving the picture. `backgrounds` weighs the names in `COLOURS` and "gradient".
+    (a share `twins` of these beside themselves), the rest at a size in `scale` (of the picture's side), moved by
+    up to `shift` (of the side) without leaving the picture. `backgrounds` weighs the names in `COLOURS` and "gradient".
     """
 
     size: int = Field(default=128, ge=16, le=2048)

@@ -42,6 +42,12 @@ class Grid:
             raise SpecError(explain(f"strength = {strength}", "above 0, up to 1 is allowed"))
         return self.last(max(1, round(strength * len(self))))
 
+    def nearer(self, share: float) -> Grid:
+        """As many steps over the last `share` of the time, each level at that share of its own (0 < share <= 1)."""
+        if share == 1:
+            return self
+        return Grid((*(self.schedule.at(share * float(level.t)) for level in self.levels[:-1]), self.levels[-1]), self.schedule)
+
     def last(self, steps: int) -> Grid:
         """The last so many steps of the grid, all of them where it has fewer."""
         return Grid(self.levels[-steps - 1 :], self.schedule)

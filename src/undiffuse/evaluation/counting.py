@@ -10,7 +10,6 @@ from torch import Tensor
 
 from undiffuse.core.errors import DataError, explain
 from undiffuse.core.random import numpy_stream, stream_seed
-from undiffuse.data.captions import CaptionSpec
 from undiffuse.data.dataset import Pictures
 from undiffuse.data.render import BESIDE, RenderSpec, render
 from undiffuse.data.wording import plural, with_article
@@ -19,7 +18,6 @@ from undiffuse.evaluation.prompts import WHITE, Prompt, ask_for, pair_of
 from undiffuse.evaluation.references import Directions
 
 NUMBERS = (1, 2)
-SILENT = CaptionSpec(keywords=0, unstyled=0, unsaid_white=0)
 
 
 class Counting(NamedTuple):
@@ -36,9 +34,7 @@ def countings(pictures: Pictures, size: int, count: int, seed: int) -> list[Coun
     Raises:
         DataError: when there is none.
     """
-    specs = [
-        RenderSpec(size=size, pair=float(number > 1), twins=1, backgrounds={WHITE: 1}, captions=SILENT) for number in NUMBERS
-    ]
+    specs = [RenderSpec(size=size, pair=float(number > 1), twins=1, backgrounds={WHITE: 1}) for number in NUMBERS]
     found: list[Counting] = []
     for index in numpy_stream("evaluate", "count", seed).permutation(len(pictures.rows)).tolist():
         if len(found) >= count:
@@ -50,8 +46,9 @@ def countings(pictures: Pictures, size: int, count: int, seed: int) -> list[Coun
             [render(pictures, index, spec, numpy_stream("evaluate", "count", seed, index, time)) for time in range(2)]
             for spec in specs
         ]
-        if examples[-1][0].fields["layout"] != BESIDE:
-            continue  # no cut-out
+        told = examples[-1][0].fields
+        if told["layout"] != BESIDE or (told["concept"], told.get("style")) != pair:
+            continue  # no cut-out, or the next one in the place of a picture that cannot be read
         number = NUMBERS[len(found) % len(NUMBERS)]
         name = with_article(pair.concept) if number == 1 else f"two {plural(pair.concept)}"
         prompt = Prompt(ask_for(name, pair.style), stream_seed("evaluate", "count", seed, index), pair, WHITE, "count")

@@ -17,7 +17,7 @@ from undiffuse.core.random import numpy_stream, stream_seed
 from undiffuse.data.captions import CaptionSpec
 from undiffuse.data.dataset import Pictures
 from undiffuse.data.records import Progress, Row
-from undiffuse.data.render import RenderSpec, render
+from undiffuse.data.render import BESIDE, STACKED, RenderSpec, render
 from undiffuse.evaluation.counting import NUMBERS, countings, rightly_counted
 from undiffuse.evaluation.features import FeatureExtractor, Skip
 from undiffuse.evaluation.prompts import WHITE, Kind, Pair, Prompt, ask_for, pair_of
@@ -30,7 +30,7 @@ SYNONYMS = "synonyms.txt"  # beside this file: "hound = dog", a line each
 FEW, MANY = 1, 10
 WORD = re.compile(r"[a-z]+")
 SIDES = re.compile(r" on the left and | to the left of | above | below | at the top and ")
-LAYOUTS: tuple[Kind, ...] = ("left-right", "above-below")
+LAYOUTS: tuple[Kind, ...] = (BESIDE, STACKED)
 TWO_ON_WHITE = CaptionSpec(keywords=0, unstyled=0, unsaid_white=0)
 
 
@@ -49,8 +49,8 @@ class WordsReport(Report):
     `left_right_ceiling`, `above_below_ceiling`: the same of real pictures put together as they are in training, after
     the autoencoder.
 
-    `count`: one thing is asked for, or two of it. Right is a picture that is nearer to a real one of as many than to
-    a real one of the other number; by chance that is half of them. `count_ceiling`: the same of other real pictures, after
+    `one_or_two`: one thing is asked for, or two of it. Right is a picture that is nearer to a real one of as many than to
+    a real one of the other number; by chance that is half of them. `one_or_two_ceiling`: the same of other real pictures, after
     the autoencoder.
     """
 
@@ -60,11 +60,11 @@ class WordsReport(Report):
     above_below: Figure
     left_right_ceiling: Figure
     above_below_ceiling: Figure
-    count: Figure
-    count_ceiling: Figure
+    one_or_two: Figure
+    one_or_two_ceiling: Figure
 
 
-class Arrangement(NamedTuple):
+class TwoAsked(NamedTuple):
     """What is asked for, the thing that is right or below, and how training shows the two (3, H, W)."""
 
     prompt: Prompt
@@ -100,7 +100,8 @@ def evaluate_words(
         skip: told of real pictures that cannot be read; when None such a picture is an error.
 
     Raises:
-        DataError: when the data set has no concept that a synonym stands for, or no two cut-outs to put together.
+        DataError: when the data set has no concept that a synonym stands for, no two cut-outs to put together, or
+            none whose name has a plural.
     """
     tell = progress or (lambda done, total, what: None)
     synonyms = synonym_prompts(pictures.rows, read_synonyms(), seed)
@@ -124,12 +125,12 @@ def evaluate_words(
     return WordsReport(
         synonym_top1=top(ranks, FEW),
         synonym_top10=top(ranks, MANY),
-        left_right=proportion(hits["left-right"]),
-        above_below=proportion(hits["above-below"]),
-        left_right_ceiling=proportion(ceilings["left-right"]),
-        above_below_ceiling=proportion(ceilings["above-below"]),
-        count=proportion(rightly_counted(torch.cat(drawn), counted, references, extractor)),
-        count_ceiling=proportion(rightly_counted(torch.cat(again), counted, references, extractor)),
+        left_right=proportion(hits[BESIDE]),
+        above_below=proportion(hits[STACKED]),
+        left_right_ceiling=proportion(ceilings[BESIDE]),
+        above_below_ceiling=proportion(ceilings[STACKED]),
+        one_or_two=proportion(rightly_counted(torch.cat(drawn), counted, references, extractor)),
+        one_or_two_ceiling=proportion(rightly_counted(torch.cat(again), counted, references, extractor)),
     )
 
 
@@ -168,14 +169,14 @@ def synonym_prompts(rows: Iterable[Row], synonyms: Mapping[str, str], seed: int)
     return prompts
 
 
-def arrangements(pictures: Pictures, size: int, count: int, seed: int) -> dict[Kind, list[Arrangement]]:
+def arrangements(pictures: Pictures, size: int, count: int, seed: int) -> dict[Kind, list[TwoAsked]]:
     """Up to `count` pairs side by side and as many one above the other, on white, with captions that say which is where.
 
     Raises:
         DataError: when there is none of either.
     """
     spec = RenderSpec(size=size, pair=1, backgrounds={WHITE: 1}, captions=TWO_ON_WHITE)
-    found: dict[Kind, list[Arrangement]] = {layout: [] for layout in LAYOUTS}
+    found: dict[Kind, list[TwoAsked]] = {layout: [] for layout in LAYOUTS}
     for index in numpy_stream("evaluate", "arrangement", seed).permutation(len(pictures.rows)):
         if min(map(len, found.values())) >= count:
             break
@@ -187,7 +188,7 @@ def arrangements(pictures: Pictures, size: int, count: int, seed: int) -> dict[K
             continue
         pair = Pair(str(example.fields["concept"]), str(example.fields.get("style", "")))
         prompt = Prompt(example.caption, stream_seed("evaluate", kind, seed, len(found[kind])), pair, WHITE, kind)
-        found[kind].append(Arrangement(prompt, str(second), example.pixels))
+        found[kind].append(TwoAsked(prompt, str(second), example.pixels))
     lacking = [layout for layout, some in found.items() if not some]
     if lacking:
         allowed = "cut-outs of different concepts in one style are needed"
@@ -201,13 +202,13 @@ def parts_of(pixels: Tensor, layout: str) -> tuple[Tensor, Tensor]:
     side = pixels.shape[-1]
     half, middle = side // 2, slice(side // 4, side // 4 + side // 2)
     ends = (slice(0, half), slice(half, 2 * half))
-    cuts = [pixels[..., middle, end] if layout == "left-right" else pixels[..., end, middle] for end in ends]
+    cuts = [pixels[..., middle, end] if layout == BESIDE else pixels[..., end, middle] for end in ends]
     first, second = (F.interpolate(cut, (side, side), mode="bicubic", antialias=True).clamp(-1, 1) for cut in cuts)
     return first, second
 
 
 def _right_way_round(
-    pixels: Tensor, asked: Sequence[Arrangement], references: References, extractor: FeatureExtractor
+    pixels: Tensor, asked: Sequence[TwoAsked], references: References, extractor: FeatureExtractor
 ) -> list[bool]:
     """Whether the parts of each picture are nearer to the things asked for there than to the two exchanged."""
     first, second = (references.cosines(extractor(part)) for part in parts_of(pixels, asked[0].prompt.kind))

@@ -78,7 +78,7 @@ picture that fits both it and the noise.</p>"""
 RECALLED = """
 <p>It had help: this model remembers the pictures that it learned from, and the words called some of them to mind, with the
 probabilities below. The sketch is made of them, the likelier ones above all, before the background that was asked for; with one
-of them almost certain, the drawing will be much like that picture.</p>"""
+of them almost certain, the drawing will be much like that picture. Of two things at once each counts by half.</p>"""
 
 WEIGHT = "The first convolution weighs a channel of it {times} times as much as one of the latent (root mean square)."
 

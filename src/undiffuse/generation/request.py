@@ -63,7 +63,7 @@ class Request(Spec):
     | `place`             | which picture of a batch of how many, with seeds of "comfyui*"                  |
     | `width`, `height`   | in pixels; None takes the model's own size                                      |
     | `image`, `strength` | a picture to start from, and how far to leave it, 0 to 1; beside a mask, 1      |
-    | `sketch`            | begin with what the words make the model expect, and leave it so far, 0 to 1    |
+    | `sketch`            | begin with what the words make the model expect, under this share of noise      |
     | `mask`              | where `image` is made anew: white, or opaque; all else stays as it is           |
     | `fill`              | how: "learned" by the model, or by any model: "known" or "repaint"              |
     | `hires`             | a second pass at a larger size: `Hires(scale=2, strength=0.7)`                  |
@@ -105,7 +105,7 @@ class Request(Spec):
     height: Side | None = None
     image: Rgb | None = None
     strength: Annotated[float, Field(gt=0, le=1)] = 0.75
-    sketch: Annotated[float, Field(gt=0, le=1)] | None = None
+    sketch: Annotated[float, Field(ge=0.01, le=1)] | None = None
     mask: Mask | None = None
     fill: Literal["learned", "known", "repaint"] | None = None
     hires: Hires | None = None

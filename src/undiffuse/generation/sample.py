@@ -28,7 +28,7 @@ from undiffuse.diffusion.schedule import DiscreteSchedule
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.given import check_readable, fit, given_by, readings_of, window_of
 from undiffuse.generation.hires import LARGEST, Hires, enlarge
-from undiffuse.generation.lora_tags import tags_of
+from undiffuse.generation.lora_tags import spoken, tags_of
 from undiffuse.generation.refining import check_refinable
 from undiffuse.generation.request import Request
 from undiffuse.generation.scripts import check_script
@@ -357,7 +357,7 @@ def _start(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, nois
 def _sketched(pictures: Sequence[Request], model: LatentDiffusion) -> Tensor:
     """Sketches (B, C, h, w) of what the words of pictures say."""
     part, size = sketching(model), _latent_size(pictures[0], model)
-    sketch = None if part is None else part([{"caption": picture.prompt} for picture in pictures], size).spatial
+    sketch = None if part is None else part([{"caption": spoken(picture)} for picture in pictures], size).spatial
     assert sketch is not None, "settle() has seen to that"
     return sketch.to(model.device)
 

@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from undiffuse.data.render import BESIDE, STACKED
 from undiffuse.networks.attention import Attention
 from undiffuse.networks.embeddings import sinusoid
 
 WIDTH, HEADS = 128, 4
-WAYS = ("left-right", "above-below")  # as `data/render.py` calls them
+WAYS = (BESIDE, STACKED)
 
 
 class Arrangement(nn.Module):

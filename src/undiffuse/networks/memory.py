@@ -57,21 +57,21 @@ class Memory(nn.Module):
 
         With `sharper`, in proportion to that power of it.
         """
-        return torch.softmax(sharper * self.logits(features).float(), dim=1)
+        return probabilities(sharper * self.logits(features))
 
     def forward(self, features: Tensor, expected: Tensor, otherwise: Tensor | None = None) -> Tensor:
         """What features (B, W) call to mind, before the background of the map `expected` (B, C, side, side).
 
-        As far as nothing is called to mind the result is the map `otherwise`, which is that one if it is not given.
+        As far as nothing is called to mind the result is the map `otherwise`, by default `expected`.
         """
         otherwise = expected if otherwise is None else otherwise
         shares = self.shares(features, SHARPER)
         none = shares[:, -1:, None, None]
-        return before(self._thing(shares[:, :-1] @ self.traits, 1 - none), expected, 1 - none) + none * otherwise
+        return in_front_of(self._thing(shares[:, :-1] @ self.traits, 1 - none), expected, 1 - none) + none * otherwise
 
     def thing(self, features: Tensor) -> Tensor:
         """What features (B, W) are of, which is among what is remembered: paint and cover (B, C + 1, side, side)."""
-        shares = torch.softmax(SHARPER * self.logits(features)[:, :-1].float(), dim=1)
+        shares = probabilities(SHARPER * self.logits(features)[:, :-1])
         return self._thing(shares @ self.traits, shares.new_ones(len(shares), 1, 1, 1))
 
     def kept(self, places: Tensor) -> Tensor:
@@ -80,14 +80,19 @@ class Memory(nn.Module):
 
     def picture(self, places: Tensor, expected: Tensor) -> Tensor:
         """The pictures at `places` (B,) alone, before the background of `expected` (B, C, side, side)."""
-        return before(self.kept(places), expected)
+        return in_front_of(self.kept(places), expected)
 
     def _thing(self, traits: Tensor, known: Tensor) -> Tensor:
         """Things of `traits` (B, R), which are sums of shares `known` (B, 1, 1, 1) in all."""
         return (traits @ self.basis).unflatten(1, self.shape) + known * self.mean.view(self.shape)
 
 
-def before(things: Tensor, expected: Tensor, known: Tensor | float = 1.0) -> Tensor:
+def probabilities(logits: Tensor) -> Tensor:
+    """Softmax of logits (B, K), in float32 at least."""
+    return torch.softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+def in_front_of(things: Tensor, expected: Tensor, known: Tensor | float = 1.0) -> Tensor:
     """Things (B, C + 1, h, w), sums of shares `known` (B, 1, 1, 1) in all, before the background of `expected` (B, C, h, w)."""
     return things[:, :-1] + (known - things[:, -1:]) * background(expected)
 

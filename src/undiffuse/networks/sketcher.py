@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from undiffuse.networks.arrangement import Arrangement
-from undiffuse.networks.memory import SHARPER, Memory, before
+from undiffuse.networks.memory import SHARPER, Memory, in_front_of, probabilities
 
 
 class Sketcher(nn.Module):
@@ -96,9 +96,9 @@ class Sketcher(nn.Module):
             return expected
         if self.arrangement is None:
             return self.memory(features, expected)
-        ways = torch.softmax(SHARPER * self.arrangement.way(features).float(), dim=1)
+        ways = probabilities(SHARPER * self.arrangement.way(features))
         first, second = (self.memory.thing(some) for some in self.read_two(states, mask))
-        return self.memory(features, expected, before(self.arrangement(first, second, ways), expected))
+        return self.memory(features, expected, in_front_of(self.arrangement(first, second, ways), expected))
 
     def call_to_mind(self, states: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """The remembered pictures that these words are most likely of, for one caption (1, N, D), the likeliest first.
@@ -114,8 +114,8 @@ class Sketcher(nn.Module):
         all_shares = self.memory.shares(features)[0]
         shares = all_shares[:-1]
         if self.arrangement is not None:
-            two = [torch.softmax(self.memory.logits(some)[0, :-1].float(), dim=0) for some in self.read_two(states, mask)]
-            shares = shares + all_shares[-1] * torch.stack(two).mean(0)
+            two = [probabilities(self.memory.logits(some)[:, :-1]) for some in self.read_two(states, mask)]
+            shares = shares + all_shares[-1] * torch.cat(two).mean(0)
         shares, places = shares.sort(descending=True)
         places = places[:count]
         expected = self.expect(features).expand(len(places), -1, -1, -1)

@@ -14,7 +14,7 @@ from undiffuse.core.devices import choose_precision
 from undiffuse.data.dataset import Pictures
 from undiffuse.data.latents import Encode, LatentCache, build_latents
 from undiffuse.data.records import Example, Progress
-from undiffuse.data.render import render
+from undiffuse.data.render import RenderSpec, render
 from undiffuse.data.store import PictureStore
 from undiffuse.model.codec import Codec
 from undiffuse.training.captions import CaptionCache, cache_captions
@@ -45,7 +45,7 @@ def encode_pictures(
 
     identity: dict[str, Any] = {
         "autoencoder": autoencoder_digest(codec),
-        "render": recipe.data.render.model_dump(mode="json"),
+        "render": render_told(recipe.data.render),
         "data": recipe.data.path,
     }
     if recipe.data.caption:
@@ -57,6 +57,12 @@ def encode_pictures(
     return build_latents(
         pictures, draw, encoder_of(recipe, codec), variants, recipe.run.seed, folder / FOLDER, progress, identity
     )
+
+
+def render_told(spec: RenderSpec) -> dict[str, Any]:
+    """How pictures are rendered, for the identity of a cache; what caches of old could not have is told only where it is."""
+    told = spec.model_dump(mode="json")
+    return told if spec.twins else {name: value for name, value in told.items() if name != "twins"}
 
 
 def encoder_of(recipe: Recipe, codec: Codec) -> Encode:

@@ -212,8 +212,9 @@ class SketchObjective(Spec):
     `recall` weighs that loss, in nats, against the squared error. A share `strange` of captions is made to call to mind
     others of the same label (`data.label`) in place of their own picture, as what was never seen must.
 
-    `foreign` adds that share of each batch in words of the text encoder's vocabulary that no caption has. They must call to
-    mind pictures whose label the encoder finds like them.
+    With `net.two` it tells two things in a caption apart, which it learns from renderings of two (`data.render.pair`).
+    `foreign` adds to every batch that share of it in words of the text encoder's vocabulary that no caption has: they must
+    call to mind pictures whose label (`data.label`) the encoder finds like them. Both need `remember`.
 
     `words` reads captions by another encoder from now on: `words = { source = "minilm", rows = 25000 }`.
     """
@@ -231,6 +232,13 @@ class SketchObjective(Spec):
     words: TextSpec | None = None
     net: SketchSpec = SketchSpec()
     preview_prompts: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _remembering(self) -> Self:
+        for name, asked in (("net.two = true", self.net.two), (f"foreign = {self.foreign:g}", self.foreign > 0)):
+            if asked and not self.remember:
+                raise ValueError(explain(f"{name} without remember", "it is about what is remembered", "set remember = true"))
+        return self
 
 
 class Recipe(Spec):

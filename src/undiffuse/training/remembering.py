@@ -19,7 +19,7 @@ from undiffuse.data.store import PictureStore
 from undiffuse.model.codec import Codec
 from undiffuse.networks.arrangement import WAYS
 from undiffuse.networks.memory import kept_apart
-from undiffuse.training.encoded import autoencoder_digest, encoder_of
+from undiffuse.training.encoded import autoencoder_digest, encoder_of, render_told
 from undiffuse.training.recipe import Recipe
 
 FOLDER = "things"
@@ -31,7 +31,7 @@ def encode_things(recipe: Recipe, codec: Codec, pictures: PictureStore, folder: 
 
     What a picture covers is what looks the same on white and on black; one that is no cut-out covers everything.
     """
-    plain = recipe.data.render.model_copy(update={"plain": 1.0, "pair": 0.0, "flip": 0.0, "crop": "center"})
+    plain = recipe.data.render.model_copy(update={"plain": 1.0, "pair": 0.0, "twins": 0.0, "flip": 0.0, "crop": "center"})
     specs = [plain.model_copy(update={"backgrounds": {name: 1.0}}) for name in GROUNDS]
     to_latents = encoder_of(recipe, codec)
 
@@ -52,7 +52,7 @@ def encode_things(recipe: Recipe, codec: Codec, pictures: PictureStore, folder: 
 
     identity = {
         "autoencoder": autoencoder_digest(codec),
-        "render": plain.model_dump(mode="json"),
+        "render": render_told(plain),
         "data": recipe.data.path,
         "only": {name: list(values) for name, values in recipe.data.only.items()},
     }

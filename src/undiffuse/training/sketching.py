@@ -11,7 +11,7 @@ from torch import Tensor
 from undiffuse.checkpoints.api import load_model
 from undiffuse.conditioners.combined import Conditioner
 from undiffuse.conditioners.text import TextConditioner, TextSpec
-from undiffuse.core.errors import SpecError, explain
+from undiffuse.core.errors import DataError, SpecError, explain
 from undiffuse.data.latents import LatentCache
 from undiffuse.data.records import Progress
 from undiffuse.data.store import PictureStore
@@ -53,7 +53,7 @@ def prepare_sketch(
         raise SpecError(explain(given, "a sketch is made from words", "name a model with a text encoder"))
     captions = encode_captions(text.to(device), cache, folder, progress)  # before it has a sketcher: their states are needed
     in_sketcher = shown(len(cache), terms.apart, recipe.run.seed)
-    thesaurus = _thesaurus(recipe, terms, text, cache, pictures, in_sketcher, folder, progress) if terms.foreign else None
+    thesaurus = _thesaurus(recipe, text, cache, pictures, in_sketcher, folder, progress) if terms.foreign else None
     model = _with_sketch(recipe, terms, model, text, cache, len(in_sketcher) if terms.remember else 0)
     sought = None
     if terms.remember:
@@ -83,7 +83,6 @@ def _reading_by(words: TextSpec, start: LatentDiffusion, cache: LatentCache) -> 
 
 def _thesaurus(
     recipe: Recipe,
-    terms: SketchObjective,
     text: TextConditioner,
     cache: LatentCache,
     pictures: PictureStore,
@@ -92,9 +91,6 @@ def _thesaurus(
     progress: Progress | None,
 ) -> Thesaurus:
     """Words that no caption has, and which of these pictures (M,) each may call to mind."""
-    if not terms.remember:
-        given = "objective.foreign without objective.remember"
-        raise SpecError(explain(given, "words are to call pictures to mind", "set objective.remember = true"))
     said = (caption for row in cache.captions for caption in row)
     remembered = [pictures.rows[place] for place in in_memory.tolist()]
     return make_thesaurus(text, said, remembered, recipe.data.render, recipe.run.seed, folder, progress)
@@ -123,6 +119,9 @@ def _remember(
     if not (ways >= 0).any():
         given = "objective.net.two = true, and no rendering shows two things"
         raise SpecError(explain(given, "it is learned from pictures of two", "set data.render.pair = 0.2, or leave it out"))
+    if all(partner is None for variants in cache.partners for partner in variants):
+        given = f"latents in {folder}, made by an earlier version, do not tell which two things are shown"
+        raise DataError(explain(given, "objective.net.two needs that", "delete them; they are made anew"))
     return Sought(places, groups, ways, two)
 
 
@@ -143,9 +142,6 @@ def _with_sketch(
     if side != width:
         raise SpecError(explain(f"latents of {width}x{side}", "sketches are square", "set data.render.crop = 'center'"))
     net = terms.net.model_copy(update={"channels": channels, "side": side, "remembered": remembered})
-    if net.two and not remembered:
-        given = "objective.net.two = true without objective.remember"
-        raise SpecError(explain(given, "two things are put together of what is remembered", "set objective.remember = true"))
     limits = {"rank": (net.rank, channels * side**2)}
     if remembered:
         limits["traits"] = (net.traits, (channels + 1) * side**2)

@@ -81,19 +81,22 @@ def make_thesaurus(
         raise DataError(explain(given, "words are matched with labels", "set data.label to a field of the data set"))
     words = unsaid_words(text, captions)
     if not words:
-        raise DataError(explain("captions have every word of the text encoder", "then objective.foreign can teach nothing"))
+        allowed = "objective.foreign teaches the others"
+        raise DataError(explain("captions have every word of the text encoder", allowed, "leave objective.foreign out"))
     labels = sorted(by_label)
-    cosines, nearest = likeness(text, words, labels).topk(min(NEAREST, len(labels)), dim=1)  # (W, K)
+    cosines, nearest = likeness(text, words, labels, progress).topk(min(NEAREST, len(labels)), dim=1)  # (W, K)
     shares = torch.softmax(cosines.double() / WARMTH, dim=1).numpy()
     styles = sorted({str(row.fields["style"]) for row in remembered if row.fields.get("style")})
+    shelves = _shelves(remembered)
     said, places = [], []
     for word, near, share in zip(words, nearest.tolist(), shares, strict=True):
         for time in range(TIMES):
             rng = numpy_stream("word", seed, word, time)
             style = str(rng.choice(styles)) if styles else ""
             said.append(_caption(word, style, spec, rng))
-            chosen = rng.choice(near, size=CHOICES, p=share / share.sum())
-            places.append([_place(by_label[labels[label]], style, remembered, rng) for label in chosen])
+            chosen = [labels[label] for label in rng.choice(near, size=CHOICES, p=share / share.sum())]
+            alike = [shelves.get((label, style)) or by_label[label] for label in chosen]
+            places.append([some[int(u * len(some))] for some, u in zip(alike, rng.random(CHOICES), strict=True)])
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     cache = cache_captions(text, said, folder / FOLDER, progress)
     return Thesaurus(cache, torch.tensor([cache.numbers[one] for one in said]), torch.tensor(places))
@@ -105,27 +108,31 @@ def unsaid_words(text: TextConditioner, captions: Iterable[str]) -> list[str]:
     return [word for word in vocabulary(text.tokenizer) if len(word) >= SHORTEST and WORD.fullmatch(word) and word not in said]
 
 
-def likeness(text: TextConditioner, words: Sequence[str], labels: Sequence[str]) -> Tensor:
+def likeness(text: TextConditioner, words: Sequence[str], labels: Sequence[str], progress: Progress | None = None) -> Tensor:
     """Cosines (W, L) of the mean states of words and of labels, as sentence encoders compare them."""
-    return _directions(text, words) @ _directions(text, labels).T
+    return _directions(text, words, progress) @ _directions(text, labels).T
 
 
 @torch.no_grad()
-def _directions(text: TextConditioner, said: Sequence[str]) -> Tensor:
+def _directions(text: TextConditioner, said: Sequence[str], progress: Progress | None = None) -> Tensor:
     parts = []
     for first in range(0, len(said), BATCH):
         states, mask = text.states(said[first : first + BATCH])
         parts.append(F.normalize(states.sum(1) / mask.sum(1, keepdim=True), dim=1).cpu())
+        if progress is not None:
+            progress(min(first + BATCH, len(said)), len(said), "words")
     return torch.cat(parts)
+
+
+def _shelves(rows: Sequence[Row]) -> dict[tuple[str | None, str], list[int]]:
+    """Places of rows by their label and their style."""
+    found: dict[tuple[str | None, str], list[int]] = {}
+    for place, row in enumerate(rows):
+        found.setdefault((row.label, str(row.fields.get("style") or "")), []).append(place)
+    return found
 
 
 def _caption(word: str, style: str, spec: RenderSpec, rng: np.random.Generator) -> str:
     how = spec.captions.model_copy(update={"unstyled": 0.0})
     phrase = draw_background(spec.backgrounds, 1, rng).phrase
     return write_caption(name_thing(word, [], how, rng), style, phrase, how, rng)
-
-
-def _place(places: Sequence[int], style: str, rows: Sequence[Row], rng: np.random.Generator) -> int:
-    """One of these places, in that style if there is one."""
-    alike = [place for place in places if rows[place].fields.get("style") == style]
-    return int(rng.choice(alike or places))

@@ -14,7 +14,7 @@ from undiffuse.generation.generator import Generator
 from undiffuse.generation.metadata import parse_parameters
 from undiffuse.generation.output import read_request
 from undiffuse.generation.request import Request
-from undiffuse.generation.sample import decode, grid_of, sketching
+from undiffuse.generation.sample import decode, grid_of, plan, sketching
 from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
@@ -41,7 +41,7 @@ def test_left_altogether_a_sketch_is_noise(sketched: Generator) -> None:
 def test_hardly_left_it_is_what_is_drawn(sketched: Generator) -> None:
     part = sketching(sketched.model)
     assert part is not None
-    drawn = sketched(Request("a fox", seed=3, steps=1, sketch=0.002, guidance=1)).images[0]
+    drawn = sketched(Request("a fox", seed=3, steps=1, sketch=0.01, guidance=1)).images[0]
     sketch = decode(part([{"caption": "a fox"}], (8, 8)).spatial, sketched.model)[0]
     assert np.abs(np.asarray(drawn, dtype=float) - np.asarray(sketch)).mean() < 2
 
@@ -51,6 +51,9 @@ def test_steps_are_as_many_as_are_asked_for(sketched: Generator) -> None:
     levels = [float(level.t) for level in grid_of(request, sketched.model).levels]
     assert levels == pytest.approx([500, 375, 250, 125, 0])
     assert [step.steps for step in sketched.stream(request)] == [4] * 4
+    for steps, spacing in ((1, None), (2, None), (4, "karras")):
+        grid = grid_of(request.replace(steps=steps, sketch=0.65, spacing=spacing), sketched.model)
+        assert len(grid) == steps and float(grid[0].t) == pytest.approx(650, rel=0.05)
 
 
 def test_words_and_seed_count(sketched: Generator) -> None:
@@ -61,6 +64,21 @@ def test_words_and_seed_count(sketched: Generator) -> None:
     assert len(set(pictures)) == 3
     together = sketched.many([request.replace(prompt="a boat"), request])
     assert together[1].images[0].tobytes() == pictures[0]
+
+
+def test_what_a_tag_says_is_not_sketched(sketched: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = sketching(sketched.model)
+    assert part is not None
+    heard: list[str] = []
+    whole = type(part).forward
+    monkeypatch.setattr(
+        type(part),
+        "forward",
+        lambda self, rows, size=None: (heard.extend(r["caption"] for r in rows), whole(self, rows, size))[1],
+    )
+    monkeypatch.setattr("undiffuse.generation.wardrobe.Wardrobe.check", lambda self, tags: None)
+    next(plan([Request("a fox <lora:x:1>", seed=3, steps=1, sketch=0.5)], sketched.model).solver)
+    assert "a fox" in {text.strip() for text in heard} and not any("lora" in text for text in heard)
 
 
 def test_a_second_pass_goes_on_from_what_was_drawn(sketched: Generator) -> None:

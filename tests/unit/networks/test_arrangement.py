@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from undiffuse.core.random import normal
 from undiffuse.networks.arrangement import Arrangement
-from undiffuse.networks.memory import SHARPER, before
+from undiffuse.networks.memory import SHARPER, in_front_of
 from undiffuse.networks.sketcher import Sketcher
 
 CONTEXT, POOLS, WIDTH, CHANNELS, SIDE = 8, 3, 16, 2, 8
@@ -85,9 +85,9 @@ def test_a_sketch_of_two_things_is_both_before_the_background() -> None:
         expected = net.expect(features)
         ways = torch.softmax(SHARPER * net.arrangement.way(features), dim=1)
         first, second = (net.memory.thing(some) for some in net.read_two(STATES, MASK))
-        torch.testing.assert_close(net(STATES, MASK), before(net.arrangement(first, second, ways), expected))
+        torch.testing.assert_close(net(STATES, MASK), in_front_of(net.arrangement(first, second, ways), expected))
         net.memory.lean[-1] = -1000.0
-        torch.testing.assert_close(net(STATES, MASK), before(net.memory.thing(features), expected))
+        torch.testing.assert_close(net(STATES, MASK), in_front_of(net.memory.thing(features), expected))
 
 
 def test_each_of_two_things_is_called_to_mind_by_half() -> None:

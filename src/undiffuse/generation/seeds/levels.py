@@ -22,13 +22,13 @@ MOST = 0.999  # and one that the web UI never exceeds
 def grid_as(request: Request, schedule: Schedule) -> Grid:
     """The levels that a request visits; when it starts from a picture, those that its strength leaves.
 
-    From a sketch it takes as many steps as it asks for, whatever is left of the way.
+    When it starts from a sketch, as many steps as it asks for over what is left of the way.
 
     Raises:
         SpecError: when there are more steps than levels, or the strength leaves none.
     """
     if request.sketch is not None:
-        return make_grid(schedule, int(request.steps / request.sketch), _spacing(request)).last(request.steps)
+        return make_grid(schedule, request.steps, _spacing(request)).nearer(request.sketch)
     strength = request.strength if request.image is not None else 1.0
     if request.seeds == "native":
         return make_grid(schedule, request.steps, _spacing(request), strength=strength)

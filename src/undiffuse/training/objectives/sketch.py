@@ -20,7 +20,7 @@ from undiffuse.data.latents import LatentCache
 from undiffuse.data.sampler import batch_indices
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.networks.arrangement import WAYS
-from undiffuse.networks.memory import before
+from undiffuse.networks.memory import in_front_of
 from undiffuse.networks.sketcher import Sketcher
 from undiffuse.training.captions import CaptionCache
 from undiffuse.training.objectives.base import Objective
@@ -30,6 +30,7 @@ from undiffuse.training.shelf import Shelf
 from undiffuse.training.thesaurus import Thesaurus
 
 PREVIEWS = 16
+EXAMPLES = 100_000  # token states that tell how far they deviate
 PLAYER = "sketcher"
 
 
@@ -85,7 +86,7 @@ class SketchTraining(Objective[Described]):
         captions: states of those captions.
         shown: which pictures it learns from, in order.
         sought: what captions should call to mind; None without a memory.
-        thesaurus: captions of words that no picture was told by, in place of a share of the others.
+        thesaurus: captions of words that no picture was told by, beside the others.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class SketchTraining(Objective[Described]):
         self.cache = cache
         self.players = {PLAYER: text.sketcher.train().requires_grad_(True)}
         self.shelf = Shelf(cache, captions, None, {"text": text}, model.device)
+        self.deviation = float(captions.states[:EXAMPLES].float().std())
         self.shown = shown
         self.sought = None if sought is None else sought.to(model.device)
         self.thesaurus = None if thesaurus is None else thesaurus.to(model.device)
@@ -147,12 +149,11 @@ class SketchTraining(Objective[Described]):
         """Token states (B, N, D) as the net hears them, disturbed, up to the longest caption, and which count (B, N)."""
         states, mask = cond.tokens, cond.token_mask
         assert states is not None and mask is not None
-        longest = int(mask.sum(1).max())
-        states, mask = states[:, :longest], mask[:, :longest]
+        longest = int(mask.sum(1).max()) if len(mask) else 0
         if self.terms.noise:
-            share = self.terms.noise * states[mask].std()
-            states = states + share * noise.normal("states", states.shape[1:]) * mask[..., None]
-        return states, mask
+            disturbance = noise.normal("states", states.shape[1:])  # whatever else is in the batch
+            states = states + self.terms.noise * self.deviation * disturbance * mask[..., None]
+        return states[:, :longest], mask[:, :longest]
 
     def loss(self, player: str, batch: Described, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error, and the share of the variance of the batch that is left; with a memory, what it recalls."""
@@ -164,7 +165,7 @@ class SketchTraining(Objective[Described]):
         told = {"unexplained": error / batch.z.var(dim=0).mean()}
         if self.sought is None or net.memory is None or batch.sought is None or batch.strange is None:
             return error, {"loss": error, **told}
-        recall = recollection(net.memory.logits(features).float(), batch.sought, batch.strange, self.sought.groups)
+        recall = recollection(net.memory.logits(features).float(), batch.sought, batch.strange, self.sought.groups).mean()
         loss = error + self.terms.recall * recall
         told["recall"] = recall
         if batch.ways is not None:
@@ -172,8 +173,9 @@ class SketchTraining(Objective[Described]):
             loss, told = loss + of_two, told | told_of_two
         if batch.words is not None:
             logits = net.memory.logits(net.read(batch.words.states, batch.words.mask)).float()
-            told["foreign"] = mean(F.cross_entropy(logits, batch.words.sought, reduction="none"))
-            loss = loss + self.terms.recall * self.terms.foreign * told["foreign"]
+            foreign = F.cross_entropy(logits, batch.words.sought, reduction="sum")
+            loss = loss + self.terms.recall * foreign / len(batch.z)  # a word counts as much as a caption
+            told["foreign"] = foreign / max(len(logits), 1)
         return loss, {"loss": loss, **told}
 
     def _loss_of_two(self, batch: Described, features: Tensor, expected: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -183,19 +185,19 @@ class SketchTraining(Objective[Described]):
         assert batch.ways is not None and batch.two is not None and batch.strange is not None
         rows = (batch.ways >= 0).nonzero().flatten()  # perhaps none, and then every loss is 0
         ways, two, strange = batch.ways[rows], batch.two[rows], batch.strange[rows]
-        way = mean(F.cross_entropy(net.arrangement.way(features[rows]).float(), ways, reduction="none"))
+        losses = {"way": F.cross_entropy(net.arrangement.way(features[rows]).float(), ways, reduction="none")}
         known = two < len(sought.groups) - 1  # in memory
-        recalls = []
-        for some, places, there in zip(net.read_two(batch.states[rows], batch.mask[rows]), two.T, known.T, strict=True):
+        of_both = net.read_two(batch.states[rows], batch.mask[rows])
+        for name, some, places, there in zip(("first", "second"), of_both, two.T, known.T, strict=True):
             logits = net.memory.logits(some[there])[:, :-1].float()
-            recalls.append(recollection(logits, places[there], strange[there], sought.groups[:-1]))
-        first, second = recalls
+            losses[name] = recollection(logits, places[there], strange[there], sought.groups[:-1])
         both = known.all(1)
         things = [net.memory.kept(places) for places in two[both].T]
-        made = before(net.arrangement(*things, F.one_hot(ways[both], len(WAYS)).float()), expected[rows][both])
-        arranged = mean((made - batch.z[rows][both]).square())
-        loss = (self.terms.recall * (way + first + second) + arranged) * len(rows) / len(batch.ways)
-        return loss, {"way": way, "first": first, "second": second, "arranged": arranged}
+        made = in_front_of(net.arrangement(*things, F.one_hot(ways[both], len(WAYS)).float()), expected[rows][both])
+        losses["arranged"] = (made - batch.z[rows][both]).square().mean((1, 2, 3))
+        sums = {name: each.sum() for name, each in losses.items()}
+        loss = sums["arranged"] + self.terms.recall * (sums["way"] + sums["first"] + sums["second"])
+        return loss / len(batch.z), {name: total / max(len(losses[name]), 1) for name, total in sums.items()}
 
     def compile(self) -> None:
         """Compile what the loss asks of the net; the rest of it is one product."""
@@ -221,7 +223,7 @@ class SketchTraining(Objective[Described]):
 
 
 def recollection(logits: Tensor, sought: Tensor, strange: Tensor, groups: Tensor) -> Tensor:
-    """Mean nats that logits (B, M + 1) are short of certainty about the place (B,) that is sought.
+    """Nats (B,) that logits (B, M + 1) are short of certainty about the place (B,) that is sought.
 
     Where `strange` (B,), that place is out of bounds and any other of its group (M + 1,) is sought; where it has no other
     nothing is strange.
@@ -233,12 +235,7 @@ def recollection(logits: Tensor, sought: Tensor, strange: Tensor, groups: Tensor
     right = torch.where(strange[:, None], others, own)
     possible = ~(own & strange[:, None])
     out = float("-inf")
-    return mean(logits.masked_fill(~possible, out).logsumexp(1) - logits.masked_fill(~right, out).logsumexp(1))
-
-
-def mean(losses: Tensor) -> Tensor:
-    """The mean of all, and 0 of none."""
-    return losses.sum() / max(losses.numel(), 1)
+    return logits.masked_fill(~possible, out).logsumexp(1) - logits.masked_fill(~right, out).logsumexp(1)
 
 
 def shown(count: int, apart: float, seed: int) -> Tensor:
