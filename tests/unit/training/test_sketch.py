@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tests.conftest import with_objective
+from tests.conftest import PIECES, with_objective
 
 from undiffuse.checkpoints.api import load_model, save_model
 from undiffuse.conditioners.maps import MapSpec
-from undiffuse.conditioners.text import TextConditioner
+from undiffuse.conditioners.text import TextConditioner, TextSpec
 from undiffuse.core.errors import DataError, SpecError
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
 from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
+from undiffuse.networks.text.wordpiece import build_wordpiece
 from undiffuse.training.captions import cache_captions
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.objectives.sketch import SketchTraining, recollection, shown
@@ -286,6 +287,22 @@ def test_foreign_words_are_learned_beside_captions(recipe_of_two: Recipe, tmp_pa
     loss, values = objective.loss("sketcher", nobody, 0)
     loss.backward()
     assert nobody.words is not None and len(nobody.words.states) == 0 and float(values["foreign"].detach()) == 0
+
+
+def test_foreign_words_are_those_of_the_vocabulary(recipe_of_two: Recipe, tiny_spec: ModelSpec, tmp_path: Path) -> None:
+    pieces = [*PIECES, "hound", "above"]
+    text, label = tiny_spec.conditioners
+    assert isinstance(text, TextSpec)
+    larger = text.model_copy(update={"encoder": text.encoder.model_copy(update={"vocabulary": len(pieces)})})
+    save_model(
+        build_model(tiny_spec.model_copy(update={"conditioners": (larger, label)}), build_wordpiece(pieces)), tmp_path / "start"
+    )
+    terms = recipe_of_two.objective.model_copy(update={"foreign": 0.25, "start": str(tmp_path / "start")})
+    objective = prepare(recipe_of_two.model_copy(update={"objective": terms}), tmp_path / "run", CPU)
+    assert isinstance(objective, SketchTraining) and objective.thesaurus is not None
+    assert all("hound" in caption for caption in objective.thesaurus.captions.numbers)  # "above" is in captions
+    _, values = objective.loss("sketcher", objective.batch(0, range(12)), 0)
+    assert float(values["foreign"].detach()) > 0
 
 
 def test_what_is_about_a_memory_needs_one(recipe_file: Path) -> None:
