@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SHARPER = 2.0  # than probabilities are the shares of a sketch: the mean of two drawings is no drawing
+SHARPER = 4.0  # than probabilities are the shares of a sketch: the mean of two drawings is no drawing
 CORNER = 2  # patches on a side of the corners that tell the background
 
 
