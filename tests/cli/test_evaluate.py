@@ -79,7 +79,7 @@ def test_prompts_give_eight_figures(tiny_folder: Path, art: Path, capsys: pytest
     assert told.err == ""
 
 
-def test_words_give_six_figures_and_a_sheet(
+def test_words_give_eight_figures_and_a_sheet(
     tiny_folder: Path, art: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", str(art), "--steps", "1", "--count", "2", "--device", "cpu", "--sheet", str(tmp_path / "sheet.png")]
@@ -89,9 +89,10 @@ def test_words_give_six_figures_and_a_sheet(
     assert {name: figure["n"] for name, figure in report.items()} == {
         "synonym_top1": 1, "synonym_top10": 1,  # "vixen"
         "left_right": 2, "above_below": 2, "left_right_ceiling": 2, "above_below_ceiling": 2,
+        "one_or_two": 2, "one_or_two_ceiling": 2,
     }  # fmt: skip
     with Image.open(tmp_path / "sheet.png") as picture:
-        assert picture.size == (8 * 16, 3 * 16)
+        assert picture.size == (8 * 16, 4 * 16)
 
 
 def test_the_same_seed_gives_the_same_figures_in_any_batch(

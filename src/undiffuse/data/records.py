@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
+
+BESIDE: Final = "left-right"
+"""The layout of two things of which the first is on the left."""
+
+STACKED: Final = "above-below"
+"""The layout of two things of which the first is above the second."""
 
 Progress = Callable[[int, int, str], None]
 """Called with (how many are done, how many there are, what is being done)."""

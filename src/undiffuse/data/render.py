@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -18,13 +18,11 @@ from undiffuse.data.backgrounds import COLOURS, GRADIENT, Background, draw_backg
 from undiffuse.data.captions import CaptionSpec, name_pair, name_thing, name_twins, write_caption
 from undiffuse.data.crop import Cut
 from undiffuse.data.dataset import Pictures
-from undiffuse.data.records import Example, Row
+from undiffuse.data.records import BESIDE, STACKED, Example, Row
 
 DEFAULT_BACKGROUNDS = {"white": 0.4, GRADIENT: 0.1} | {name: 0.5 / 11 for name in COLOURS if name != "white"}
 PARTNER_TRIES = 64
 ALONE = ("one", "whole")  # layouts of a picture by itself
-BESIDE: Final = "left-right"  # and of two
-STACKED: Final = "above-below"
 PAIR_SCALE = (0.4, 0.48)
 STACKED_SHARE = 0.3
 

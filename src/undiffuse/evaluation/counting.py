@@ -11,7 +11,8 @@ from torch import Tensor
 from undiffuse.core.errors import DataError, explain
 from undiffuse.core.random import numpy_stream, stream_seed
 from undiffuse.data.dataset import Pictures
-from undiffuse.data.render import BESIDE, RenderSpec, render
+from undiffuse.data.records import BESIDE
+from undiffuse.data.render import RenderSpec, render
 from undiffuse.data.wording import plural, with_article
 from undiffuse.evaluation.features import FeatureExtractor
 from undiffuse.evaluation.prompts import WHITE, Prompt, ask_for, pair_of

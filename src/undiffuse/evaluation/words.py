@@ -16,8 +16,8 @@ from undiffuse.core.errors import DataError, explain
 from undiffuse.core.random import numpy_stream, stream_seed
 from undiffuse.data.captions import CaptionSpec
 from undiffuse.data.dataset import Pictures
-from undiffuse.data.records import Progress, Row
-from undiffuse.data.render import BESIDE, STACKED, RenderSpec, render
+from undiffuse.data.records import BESIDE, STACKED, Progress, Row
+from undiffuse.data.render import RenderSpec, render
 from undiffuse.evaluation.counting import NUMBERS, countings, rightly_counted
 from undiffuse.evaluation.features import FeatureExtractor, Skip
 from undiffuse.evaluation.prompts import WHITE, Kind, Pair, Prompt, ask_for, pair_of

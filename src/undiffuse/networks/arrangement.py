@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from undiffuse.data.render import BESIDE, STACKED
+from undiffuse.data.records import BESIDE, STACKED
 from undiffuse.networks.attention import Attention
 from undiffuse.networks.embeddings import sinusoid
 
