@@ -199,7 +199,7 @@ def test_captions_learn_what_to_call_to_mind(recipe_file: Path, tmp_path: Path) 
     changes = [*REMEMBER, "run.steps=150", "run.save_every=150", "optimizer.rate=3e-3", "optimizer.ema=0.9", "objective.drop=0"]
     recipe = settle(load_recipe(recipe_file, [*changes, "objective.recall=1"]))
     errors, _ = errors_when_learned(recipe, tmp_path / "run")
-    # What is likelier counts for more than its probability, so a sketch is nearer to one picture of its kind than to their mean.
+    # What is likelier counts for more than its probability: a sketch is nearer to one picture of its kind than to their mean.
     assert errors.diagonal().max() < 0.75 * errors.fliplr().diagonal().min()
 
 
