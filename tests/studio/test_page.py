@@ -319,14 +319,23 @@ def test_an_explanation_can_be_stopped_and_what_waits_is_drawn(page: Any, studio
     assert not panel.locator("iframe").count()
 
 
+SHOWN = [".act-draw", ".act-cancel", ".easel"]
+BOXES = """
+names => names.map(name => {
+    const shown = [...document.querySelectorAll(name)].find(one => one.checkVisibility())
+    return shown.getBoundingClientRect().toJSON()
+})
+"""
+
+
 def test_on_a_phone_nothing_is_wider_and_buttons_are_above_results(browser: Any, studio: Served) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.goto(f"{studio.url}/studio/")
     page.get_by_label("Prompt", exact=True).first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    draw, stop, easel = (
-        page.locator(f"{name}:visible").first.bounding_box() for name in (".act-draw", ".act-cancel", ".easel")
-    )
+    for name in SHOWN:
+        page.locator(f"{name}:visible").first.wait_for()
+    draw, stop, easel = page.evaluate(BOXES, SHOWN)  # at one moment: what is still being filled in moves what is below
     assert draw["y"] == stop["y"] and draw["x"] + draw["width"] <= stop["x"]  # side by side
     assert draw["y"] + draw["height"] <= easel["y"]
     page.close()
