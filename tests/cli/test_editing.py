@@ -21,7 +21,7 @@ from undiffuse.conditioners.masked import MaskSpec
 from undiffuse.conditioners.palette import colours
 from undiffuse.conditioners.small import SmallSpec
 from undiffuse.core.random import normal
-from undiffuse.generation.output import read_request
+from undiffuse.generation.output import read_request, read_words
 from undiffuse.model.build import build_model
 from undiffuse.model.spec import ModelSpec, join_routes
 
@@ -391,3 +391,13 @@ def test_scales_and_boxes_that_make_no_sense_are_refused(
     assert call("generate", "a fox", *words) == 2
     assert message in capsys.readouterr().err
     assert list(out.glob("*")) == []
+
+
+def test_a_picture_to_start_from_takes_the_place_of_a_sketch(tmp_path: Path, photo: Path) -> None:
+    """By the embedded model, for the tiny one makes no sketches."""
+    out = tmp_path / "sketched"
+    assert run(["generate", "a fox", "--sketch", "0.5", "--steps", "1", "--seed", "1", "--out", str(out), "--json"]) == 0
+    told = ["--from", str(only(out)), "--init", str(photo), "--out", str(tmp_path / "from"), "--json"]
+    assert run(["generate", *told]) == 0
+    assert read_words(only(tmp_path / "from")).sketch is None
+    assert run(["generate", *told, "--sketch", "0.5"]) == 2

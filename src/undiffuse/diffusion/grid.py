@@ -38,12 +38,16 @@ class Grid:
         Raises:
             SpecError: when strength is not in (0, 1].
         """
-        if not 0 < strength <= 1:
-            raise SpecError(explain(f"strength = {strength}", "above 0, up to 1 is allowed"))
+        _check_share("strength", strength)
         return self.last(max(1, round(strength * len(self))))
 
     def nearer(self, share: float) -> Grid:
-        """As many steps over the last `share` of the time, each level at that share of its own (0 < share <= 1)."""
+        """As many steps over the last `share` of the time, each level at that share of its own.
+
+        Raises:
+            SpecError: when share is not in (0, 1].
+        """
+        _check_share("share", share)
         if share == 1:
             return self
         return Grid((*(self.schedule.at(share * float(level.t)) for level in self.levels[:-1]), self.levels[-1]), self.schedule)
@@ -59,6 +63,11 @@ class Grid:
         if all(0 < value < math.inf for value in ratios):
             return self.schedule.from_ratio(ratios[0] ** (1 - share) * ratios[1] ** share)
         return self.schedule.at(float(now.t) * (1 - share) + float(following.t) * share)
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 < share <= 1:
+        raise SpecError(explain(f"{name} = {share}", "above 0, up to 1 is allowed"))
 
 
 def make_grid(schedule: Schedule, steps: int, spacing: str = "trailing", strength: float = 1.0) -> Grid:

@@ -59,6 +59,10 @@ class Memory(nn.Module):
         """
         return probabilities(sharper * self.logits(features))
 
+    def shares_of_thing(self, features: Tensor, sharper: float = 1.0) -> Tensor:
+        """The same of features (B, W) that are of something that is remembered: (B, M)."""
+        return probabilities(sharper * self.logits(features)[:, :-1])
+
     def forward(self, features: Tensor, expected: Tensor, otherwise: Tensor | None = None) -> Tensor:
         """What features (B, W) call to mind, before the background of the map `expected` (B, C, side, side).
 
@@ -71,7 +75,7 @@ class Memory(nn.Module):
 
     def thing(self, features: Tensor) -> Tensor:
         """What features (B, W) are of, which is among what is remembered: paint and cover (B, C + 1, side, side)."""
-        shares = probabilities(SHARPER * self.logits(features)[:, :-1])
+        shares = self.shares_of_thing(features, SHARPER)
         return self._thing(shares @ self.traits, shares.new_ones(len(shares), 1, 1, 1))
 
     def kept(self, places: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class Sketcher(nn.Module):
         all_shares = self.memory.shares(features)[0]
         shares = all_shares[:-1]
         if self.arrangement is not None:
-            two = [probabilities(self.memory.logits(some)[:, :-1]) for some in self.read_two(states, mask)]
+            two = [self.memory.shares_of_thing(some) for some in self.read_two(states, mask)]
             shares = shares + all_shares[-1] * torch.cat(two).mean(0)
         shares, places = shares.sort(descending=True)
         places = places[:count]

@@ -20,7 +20,7 @@ from undiffuse.model.codec import Codec
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
 from undiffuse.networks.sketcher import Sketcher
-from undiffuse.training.encoded import encode_captions, encode_pictures
+from undiffuse.training.encoded import FOLDER, encode_captions, encode_pictures
 from undiffuse.training.grow import grow_into
 from undiffuse.training.objectives.sketch import SketchTraining, Sought, shown
 from undiffuse.training.opening import open_pictures, place, seeded
@@ -28,7 +28,7 @@ from undiffuse.training.principal import principal_patches
 from undiffuse.training.recipe import Recipe, SketchObjective
 from undiffuse.training.remembering import arranged, called_to_mind, encode_things, groups_of
 from undiffuse.training.texts import load_text
-from undiffuse.training.thesaurus import Thesaurus, make_thesaurus
+from undiffuse.training.thesaurus import make_thesaurus
 
 EXAMPLES = 6000  # latents from which the basis of sketches begins
 
@@ -53,7 +53,11 @@ def prepare_sketch(
         raise SpecError(explain(given, "a sketch is made from words", "name a model with a text encoder"))
     captions = encode_captions(text.to(device), cache, folder, progress)  # before it has a sketcher: their states are needed
     in_sketcher = shown(len(cache), terms.apart, recipe.run.seed)
-    thesaurus = _thesaurus(recipe, text, cache, pictures, in_sketcher, folder, progress) if terms.foreign else None
+    thesaurus = None
+    if terms.foreign:
+        said = (caption for row in cache.captions for caption in row)
+        remembered = [pictures.rows[place] for place in in_sketcher.tolist()]
+        thesaurus = make_thesaurus(text, said, remembered, recipe.data.render, recipe.run.seed, folder, progress)
     model = _with_sketch(recipe, terms, model, text, cache, len(in_sketcher) if terms.remember else 0)
     sought = None
     if terms.remember:
@@ -81,21 +85,6 @@ def _reading_by(words: TextSpec, start: LatentDiffusion, cache: LatentCache) -> 
     return LatentDiffusion(start.codec, start.denoiser, Conditioner(parts), spec_of_all)
 
 
-def _thesaurus(
-    recipe: Recipe,
-    text: TextConditioner,
-    cache: LatentCache,
-    pictures: PictureStore,
-    in_memory: Tensor,
-    folder: Path,
-    progress: Progress | None,
-) -> Thesaurus:
-    """Words that no caption has, and which of these pictures (M,) each may call to mind."""
-    said = (caption for row in cache.captions for caption in row)
-    remembered = [pictures.rows[place] for place in in_memory.tolist()]
-    return make_thesaurus(text, said, remembered, recipe.data.render, recipe.run.seed, folder, progress)
-
-
 def _remember(
     recipe: Recipe,
     codec: Codec,
@@ -118,10 +107,10 @@ def _remember(
     ways, two = arranged(in_memory, cache.layouts, cache.partners)
     if not (ways >= 0).any():
         given = "objective.net.two = true, and no rendering shows two things"
-        raise SpecError(explain(given, "it is learned from pictures of two", "set data.render.pair = 0.2, or leave it out"))
+        raise SpecError(explain(given, "it is learned from cut-outs in twos", "set data.render.pair = 0.2, or leave it out"))
     if all(partner is None for variants in cache.partners for partner in variants):
-        given = f"latents in {folder}, made by an earlier version, do not tell which two things are shown"
-        raise DataError(explain(given, "objective.net.two needs that", "delete them; they are made anew"))
+        given = f"the latents in {folder / FOLDER}, of an earlier version, do not tell which two things are shown"
+        raise DataError(explain(given, "objective.net.two needs that", "delete that folder; they are made anew"))
     return Sought(places, groups, ways, two)
 
 

@@ -37,6 +37,24 @@ def test_a_continuous_schedule_takes_any_number_of_steps() -> None:
         make_grid(flow, 0)
 
 
+@pytest.mark.parametrize("kind", ["cosine", "flow"])
+@pytest.mark.parametrize("spacing", ["trailing", "karras"])
+def test_nearer_levels_are_as_many_at_a_share_of_their_times(kind: str, spacing: str) -> None:
+    whole = make_grid(build_schedule(ScheduleSpec(kind=kind)), 4, spacing)
+    near = whole.nearer(0.65)
+    assert [float(level.t) for level in near.levels] == pytest.approx([0.65 * float(level.t) for level in whole.levels])
+    assert len(near) == 4 and near[4] == whole[4]
+    ratios = [level.ratio for level in near.levels]
+    assert ratios == sorted(ratios, reverse=True) and ratios[0] < whole[0].ratio
+    assert whole.nearer(1.0) is whole
+
+
+@pytest.mark.parametrize("share", [0.0, -0.2, 1.01, math.nan])
+def test_a_share_beyond_its_range_is_refused(schedule: Schedule, share: float) -> None:
+    with pytest.raises(SpecError, match=r"share = .*; above 0, up to 1 is allowed"):
+        make_grid(schedule, 10).nearer(share)
+
+
 @pytest.mark.parametrize("strength", [0.0, -0.2, 1.01, math.nan])
 def test_strength_beyond_its_range_is_refused(schedule: Schedule, strength: float) -> None:
     with pytest.raises(SpecError, match=r"strength = .*; above 0, up to 1 is allowed"):

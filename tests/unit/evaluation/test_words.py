@@ -120,7 +120,7 @@ def test_the_seed_chooses(cutouts) -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_one_and_two_are_asked_for_in_turn_and_two_side_by_side_are_two(cutouts, mean_colour) -> None:
+def test_one_and_two_are_asked_for_in_turn_and_two_side_by_side_are_two(cutouts) -> None:
     asked = countings(cutouts, SIZE, 6, seed=0)
     assert [one.number for one in asked] == [1, 2] * 3
     assert all(("two hue" in one.prompt.text) == (one.number == 2) for one in asked)

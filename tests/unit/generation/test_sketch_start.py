@@ -90,7 +90,8 @@ def test_it_is_told_and_drawn_again(sketched: Generator, tmp_path: Path) -> None
     request = Request("a fox", seed=3, steps=2, sketch=0.6)
     path = sketched(request).save(tmp_path)[0]
     assert read_request(path).sketch == 0.6
-    assert parse_parameters(Image.open(path).text["parameters"])["sketch"] == "0.6"  # type: ignore[attr-defined]
+    with Image.open(path) as picture:
+        assert parse_parameters(picture.info["parameters"])["sketch"] == "0.6"
 
 
 def test_pictures_that_begin_so_share_calls() -> None:

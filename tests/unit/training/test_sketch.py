@@ -317,7 +317,7 @@ def test_latents_of_before_do_not_tell_which_two_are_shown(recipe_of_two: Recipe
     captions = tmp_path / "latents" / "captions.jsonl"
     rows = [json.loads(line) for line in captions.read_text().splitlines()]
     captions.write_text("".join(json.dumps({**row, "partners": None}) + "\n" for row in rows))
-    with pytest.raises(DataError, match=r"do not tell which two things are shown; .*delete them"):
+    with pytest.raises(DataError, match=r"do not tell which two things are shown; .*delete that folder"):
         prepare(recipe_of_two, tmp_path, CPU)
 
 

@@ -30,7 +30,7 @@ from undiffuse.training.shelf import Shelf
 from undiffuse.training.thesaurus import Thesaurus
 
 PREVIEWS = 16
-EXAMPLES = 100_000  # token states that tell how far they deviate
+EXAMPLES = 100_000  # token states, about, that tell how far they deviate
 PLAYER = "sketcher"
 
 
@@ -109,7 +109,9 @@ class SketchTraining(Objective[Described]):
         self.cache = cache
         self.players = {PLAYER: text.sketcher.train().requires_grad_(True)}
         self.shelf = Shelf(cache, captions, None, {"text": text}, model.device)
-        self.deviation = float(captions.states[:EXAMPLES].float().std())
+        self.deviation = float(
+            captions.states[:: max(1, len(captions.states) // EXAMPLES)].float().std()
+        )  # short and long ones
         self.shown = shown
         self.sought = None if sought is None else sought.to(model.device)
         self.thesaurus = None if thesaurus is None else thesaurus.to(model.device)
