@@ -184,3 +184,11 @@ def test_fidelity_compares_as_many_drawings_as_are_held_out(
     figures = json.loads(capsys.readouterr().out)
     assert list(figures) == ["kid", "kid_real"] and all(figure["n"] == 2 for figure in figures.values())
     assert figures["kid"]["value"] > figures["kid_real"]["value"]  # random weights against landscapes
+
+
+def test_fidelity_of_drawings_that_begin_with_sketches_needs_a_model_that_makes_some(
+    tiny_folder: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model", str(tiny_folder), "--data", str(scenes), "--sketch", "0.5", "--device", "cpu"]
+    assert run(["evaluate", "fidelity", *options]) != 0
+    assert "sketch = 0.5 for the model 'tiny'; it makes no sketch of what words say" in capsys.readouterr().err

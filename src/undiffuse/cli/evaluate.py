@@ -196,6 +196,7 @@ def fidelity(
     count: Annotated[int, typer.Option(help="Pictures to draw, at most as many as are held out.", min=2)] = 500,
     steps: Annotated[int, typer.Option(help="1 to 1000.")] = 20,
     guidance: Annotated[float | None, typer.Option(help="Strength of what is said; 1 is off.")] = None,
+    sketch: Sketch = None,
     seed: Seed = 0,
     batch: Batch = 8,
     device: Device = None,
@@ -207,18 +208,19 @@ def fidelity(
     Asks for what the captions of held-out pictures say, or their labels.
     """
     from undiffuse.checkpoints.api import load_model
-    from undiffuse.conditioners.labels import LabelConditioner
+    from undiffuse.conditioners.labels import known_labels
     from undiffuse.evaluation.features import load_extractor
     from undiffuse.evaluation.fidelity import evaluate_fidelity
     from undiffuse.generation.generator import Generator
     from undiffuse.generation.request import Request
 
     console = Console(json)
-    base = Request(steps=steps, seed=0, **({} if guidance is None else {"guidance": guidance}))
+    base = Request(steps=steps, seed=0, sketch=sketch, **({} if guidance is None else {"guidance": guidance}))
     dataset = _open(data, "all")
     draw = Generator(load_model(model), device=device, precision=precision, batch=batch, tell=console.remark)
+    draw.settle(base)  # refuses at once what would fail after minutes
     conditioner = draw.model.conditioner
-    classes = next((part.classes for part in conditioner.parts if isinstance(part, LabelConditioner)), ())
+    classes = known_labels(conditioner.parts)
     skipped: list[Problem] = []
     with console.progress("evaluating") as bar:
         report = evaluate_fidelity(

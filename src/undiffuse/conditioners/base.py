@@ -125,7 +125,7 @@ class ConditionerPart(nn.Module, ABC):
     told, whatever was said.
     """
 
-    fields: ClassVar[tuple[str, ...]] = ()
+    fields: tuple[str, ...] = ()
     readings: ClassVar[tuple[str, ...]] = ()
     stored: ClassVar[bool] = True
     guided: ClassVar[bool] = True

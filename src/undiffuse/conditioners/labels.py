@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from typing import Annotated, Literal, Self
 
 import torch
@@ -108,13 +109,28 @@ class LabelConditioner(ConditionerPart):
         """
         if label is None:
             return len(self.classes)
-        if label not in self._rows:
-            raise SpecError(explain(f"unknown label {label!r}", f"this model knows {self._suggest(label)}"))
+        check_label(label, self._rows)
         return self._rows[label]
 
-    def _suggest(self, label: str) -> str:
-        by_lower = {name.lower(): name for name in self.classes}
-        close = get_close_matches(str(label).lower(), by_lower, n=SHOWN)
-        if close:
-            return f"{len(self.classes)} labels, the nearest: {', '.join(by_lower[name] for name in close)}"
-        return f"{len(self.classes)} labels, the first: {', '.join(self.classes[:SHOWN])}"
+
+def known_labels(parts: Iterable[ConditionerPart]) -> tuple[str, ...]:
+    """The labels that a model with these parts reads, whichever of them reads labels; () when none does."""
+    return next((tuple(getattr(part, "classes", ())) for part in parts if "label" in part.fields), ())
+
+
+def check_label(label: str, classes: Collection[str]) -> None:
+    """Refuse a label that is not among the classes.
+
+    Raises:
+        SpecError: with those that look like it.
+    """
+    if label not in classes:
+        raise SpecError(explain(f"unknown label {label!r}", f"this model knows {_suggest(label, classes)}"))
+
+
+def _suggest(label: str, classes: Collection[str]) -> str:
+    by_lower = {name.lower(): name for name in classes}
+    close = get_close_matches(str(label).lower(), by_lower, n=SHOWN)
+    if close:
+        return f"{len(classes)} labels, the nearest: {', '.join(by_lower[name] for name in close)}"
+    return f"{len(classes)} labels, the first: {', '.join(islice(classes, SHOWN))}"

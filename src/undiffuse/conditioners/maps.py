@@ -73,6 +73,27 @@ class MapConditioner(ConditionerPart):
         self.project = nn.Conv2d(shares, width, 1) if width else None
         self.spatial_channels = width or shares
 
+    def knowing(self, classes: Sequence[str]) -> MapConditioner:
+        """The same part for maps of other classes: what a class of the same name does stays, the others begin with nothing.
+
+        Raises:
+            SpecError: without a projection, for then every class is a channel that a U-Net has learned.
+        """
+        if self.project is None:
+            given = f"maps of {len(classes)} classes for a model of {len(self.classes)} that reads their shares as they are"
+            raise SpecError(explain(given, f"it knows {', '.join(self.classes)}", "use maps of these"))
+        other = MapConditioner(classes, self.factor, self.spatial_channels).to(self.device)
+        assert other.project is not None
+        with torch.no_grad():
+            other.project.weight.zero_()
+            for place, name in enumerate((*classes, None)):  # the last share tells that there is a map at all
+                known = len(self.classes) if name is None else self.classes.index(name) if name in self.classes else None
+                if known is not None:
+                    other.project.weight[:, place] = self.project.weight[:, known]
+            if self.project.bias is not None and other.project.bias is not None:
+                other.project.bias.copy_(self.project.bias)
+        return other
+
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
         """The map (B, K, h, w)."""
         maps = [row.get("layout") for row in rows]

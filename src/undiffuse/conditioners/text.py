@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Size, Word
+from undiffuse.conditioners.base import ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings, Word
+from undiffuse.conditioners.labels import CLASSES_NEEDED, check_label
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec
@@ -59,6 +61,7 @@ class TextSpec(PartSpec):
     """Captions through a frozen text encoder: token states for cross-attention, their mean as a vector.
 
     With `sketch` the part also delivers a map: the mean latent of a caption, as a net of these sizes expects it.
+    `classes` are the labels that may be told as well, each by its name; with `labelled` training fills in those of the data set.
     `source` names where training takes the encoder from: "minilm" (the whole all-MiniLM-L6-v2, of whose
     vocabulary `rows` rows are kept), "default" (the embedded model's), a run, or a model folder.
     """
@@ -68,6 +71,8 @@ class TextSpec(PartSpec):
     length: Positive = 24
     pooled: bool = True
     sketch: SketchSpec | None = None
+    labelled: bool = False
+    classes: tuple[str, ...] = ()
     source: str | None = None
     rows: Positive | None = None
 
@@ -77,9 +82,23 @@ class TextSpec(PartSpec):
         return Routes(tokens=width, vector=width if self.pooled else 0, spatial=self.sketch.channels if self.sketch else 0)
 
     def going_on(self, asked: PartSpec) -> Self:
-        """Captions may become longer or shorter, for no weight depends on it; the encoder stays."""
-        length = asked.length if isinstance(asked, TextSpec) and "length" in asked.model_fields_set else self.length
-        return super().going_on(asked).model_copy(update={"length": length})
+        """Captions may become longer or shorter and labels be read, for no weight depends on it; the encoder stays."""
+        told = asked.model_fields_set & {"length", "labelled", "classes"} if isinstance(asked, TextSpec) else ()
+        return super().going_on(asked).model_copy(update={name: getattr(asked, name) for name in told})
+
+    def fitted(self, surroundings: Surroundings) -> Self:
+        """With the labels of the data set after those that it has, if labels are read.
+
+        Raises:
+            SpecError: when there are none.
+        """
+        if not self.labelled:
+            return self
+        classes = tuple(dict.fromkeys((*self.classes, *surroundings.labels)))
+        if not classes:
+            given = "a conditioner of kind 'text' with labelled = true, but the data set names no classes"
+            raise SpecError(explain(given, CLASSES_NEEDED, "leave it out, or set data.label to a field of the data set"))
+        return self.model_copy(update={"classes": classes})
 
     def build(self, tokenizer: Tokenizer | None) -> TextConditioner:
         """The part with a fresh encoder.
@@ -91,15 +110,16 @@ class TextSpec(PartSpec):
             raise SpecError(explain("a text conditioner without a tokenizer", "it needs tokenizer.json beside its weights"))
         encoder = BertEncoder(**self.encoder.model_dump())
         sketcher = None if self.sketch is None else Sketcher(self.encoder.width, **self.sketch.model_dump())
-        return TextConditioner(tokenizer, encoder, length=self.length, pooled=self.pooled, sketcher=sketcher)
+        return TextConditioner(tokenizer, encoder, length=self.length, pooled=self.pooled, sketcher=sketcher, classes=self.classes)
 
 
 class TextConditioner(ConditionerPart):
-    """Reads `caption`; the null is the empty caption.
+    """Reads `caption`, and `label` where it has classes; the null is the empty caption.
 
     A frozen encoder sees every prompt alone and padded to the same length, so a prompt's states are equal
     to the bit whatever batch it arrives in, and the latest prompts are remembered. A trainable encoder sees
-    the whole batch at once and passes gradients. States at padding are zero.
+    the whole batch at once and passes gradients. States at padding are zero. A label is read as words are: its name is
+    the caption, or the beginning of it where there is one too.
 
     Args:
         tokenizer: from `networks/text/wordpiece.py`.
@@ -108,12 +128,12 @@ class TextConditioner(ConditionerPart):
         frozen: whether the encoder is left as it is.
         pooled: whether the mean of the states fills the vector slot.
         sketcher: gives the mean latent of a caption from its states, for the spatial slot; it is frozen too.
+        classes: labels that are read.
 
     Raises:
         SpecError: when the encoder cannot hold `length` tokens or has another vocabulary than the tokenizer.
     """
 
-    fields = ("caption",)
     readings = ("caption",)
     stored = False
 
@@ -125,8 +145,10 @@ class TextConditioner(ConditionerPart):
         frozen: bool = True,
         pooled: bool = True,
         sketcher: Sketcher | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.call(classes)
         if tokenizer.get_vocab_size() != encoder.words.num_embeddings:
             given = f"a tokenizer of {tokenizer.get_vocab_size()} pieces, an encoder of {encoder.words.num_embeddings}"
             raise SpecError(explain(given, "both must be equal", "use the tokenizer that came with the encoder"))
@@ -151,14 +173,36 @@ class TextConditioner(ConditionerPart):
         cond = Conditioning.cat([self._recall(caption) for caption in captions]) if self.frozen else self._encode(captions)
         return cond if cond.spatial is None or size is None else replace(cond, spatial=resized(cond.spatial, size))
 
+    def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
+        """The caption, with the name of a label before it.
+
+        Raises:
+            SpecError: for a label that is not among the classes.
+        """
+        readings: list[dict[str, Any]] = []
+        for row in given:
+            label, caption = row.get("label") if self.classes else None, row.get("caption")
+            if label is not None:
+                check_label(label, self.classes)
+                caption = ", ".join(part for part in (label, caption) if part)
+            readings.append({} if caption is None else {"caption": caption})
+        return readings
+
     def states(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token states (B, N, D), zero at padding, and which of them count (B, N): the encoder alone, without the memory.
 
         Equal to those of single rows up to the rounding of a batched product; meant for caches of a whole data set.
         """
         ids, mask, _ = self._tokenize(captions)
+        longest = int(mask.sum(1).max()) if len(mask) else 0  # what is padding for all of them is not computed
         ids, mask = ids.to(self.device), mask.to(self.device)
-        return self.encoder(ids, mask) * mask[..., None], mask
+        states = self.encoder(ids[:, :longest], mask[:, :longest]) * mask[:, :longest, None]
+        return F.pad(states, (0, 0, 0, self.length - longest)), mask
+
+    def call(self, classes: Sequence[str]) -> None:
+        """Read these labels from now on, each by its name."""
+        self.classes = tuple(classes)
+        self.fields = ("caption", "label") if self.classes else ("caption",)
 
     def resize(self, length: int) -> None:
         """Read captions of up to `length` tokens from now on.

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import ImageOps
 
-from undiffuse.conditioners.labels import LabelConditioner
+from undiffuse.conditioners.labels import known_labels
 from undiffuse.generation.request import Request
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
@@ -62,7 +62,7 @@ def otherwise(request: Request, model: LatentDiffusion, instead: str | None = No
         other = next((word for word in SUBJECTS if word.split()[-1] not in subject.lower()), SUBJECTS[0])
         return request.replace(prompt=f"{other}{comma}{rest}")
     if request.label is not None:
-        classes = next(part.classes for part in model.conditioner.parts if isinstance(part, LabelConditioner))
+        classes = known_labels(model.conditioner.parts)
         following = classes[(classes.index(request.label) + 1) % len(classes)]
         return request.replace(label=following) if following != request.label else None
     mirrored: dict[str, Any] = {

@@ -357,7 +357,7 @@ def _start(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, nois
 def _sketched(pictures: Sequence[Request], model: LatentDiffusion) -> Tensor:
     """Sketches (B, C, h, w) of what the words of pictures say."""
     part, size = sketching(model), _latent_size(pictures[0], model)
-    sketch = None if part is None else part([{"caption": spoken(picture)} for picture in pictures], size).spatial
+    sketch = None if part is None else part([readings_of(picture, model) for picture in pictures], size).spatial
     assert sketch is not None, "settle() has seen to that"
     return sketch.to(model.device)
 

@@ -43,10 +43,18 @@ class Memory(nn.Module):
         self.register_buffer("traits", torch.zeros(remembered, traits))
 
     def keep(self, things: Tensor, mean: Tensor, components: Tensor) -> None:
-        """Remember `things` (M, C + 1, side, side), their paint and their cover, in `components` (R, C + 1, side, side)."""
+        """Remember `things` (M, C + 1, side, side), their paint and their cover, in `components` (R, C + 1, side, side).
+
+        A component has the root of its deviation in the basis and the other one in the traits: in a few bits, with one scale
+        for many traits, these lose least if they are neither as unequal as they come nor all alike.
+        """
         self.mean.copy_(mean.flatten())
-        self.basis.copy_(components.flatten(1))
-        self.traits.copy_((things.flatten(1) - self.mean) @ self.basis.T)
+        directions = components.flatten(1)
+        traits = (things.flatten(1) - self.mean) @ directions.T
+        deviations = traits.std(0, correction=0)
+        roots = torch.where(deviations > 0, deviations.sqrt(), 1)  # (R,)
+        self.basis.copy_(directions * roots[:, None])
+        self.traits.copy_(traits / roots)
 
     def logits(self, features: Tensor) -> Tensor:
         """How far features (B, W) speak for each remembered picture, and at last for none: (B, M + 1)."""

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from PIL import Image
 
-from undiffuse.conditioners.labels import LabelConditioner
+from undiffuse.conditioners.labels import known_labels
 from undiffuse.conditioners.maps import MapConditioner
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
@@ -53,7 +53,7 @@ class Facts:
     def of(cls, draw: Generator) -> Facts:
         """Those of the model of a generator."""
         model, parts = draw.model, draw.model.conditioner.parts
-        labels = next((part.classes for part in parts if isinstance(part, LabelConditioner)), ())
+        labels = known_labels(parts)
         classes = next((part.classes for part in parts if isinstance(part, MapConditioner)), ())
         return cls(model.spec.size, frozenset(model.conditioner.fields), tuple(labels), tuple(classes))
 

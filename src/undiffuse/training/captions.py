@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,12 +67,12 @@ def cache_captions(
         progress: told (captions done, captions in all, what) after every batch.
     """
     unique = sorted(set(captions), key=lambda caption: (len(caption), caption))
-    path, digest = folder / FILE, _digest(text, unique)
-    kept = _read(path, digest)
+    path, digest = folder / FILE, digest_of(text, unique)
+    kept = read_kept(path, digest)
     if kept is None:
         kept = _encode(text, unique, progress)
-        _write(path, digest, *kept)
-    states, counts = kept
+        write_kept(path, digest, kept)
+    states, counts = kept["states"], kept["counts"]
     spans = torch.stack([counts.cumsum(0) - counts, counts], dim=1).long()
     numbers = {caption: number for number, caption in enumerate(unique)}
     bare = CaptionCache(states, spans, numbers, text.length, text.pooled)
@@ -90,7 +90,7 @@ def _sketch(sketcher: Sketcher, cache: CaptionCache, device: torch.device) -> Te
     return torch.cat(sketches)
 
 
-def _encode(text: TextConditioner, unique: list[str], progress: Progress | None) -> tuple[Tensor, Tensor]:
+def _encode(text: TextConditioner, unique: list[str], progress: Progress | None) -> dict[str, Tensor]:
     """States (T, D) of all tokens, one caption after the other, and how many tokens each has."""
     states, counts = [], []
     for first in range(0, len(unique), BATCH):
@@ -101,32 +101,33 @@ def _encode(text: TextConditioner, unique: list[str], progress: Progress | None)
         counts.append(mask.sum(1).cpu())
         if progress is not None:
             progress(first + len(some), len(unique), "captions")
-    return torch.cat(states), torch.cat(counts)
+    return {"states": torch.cat(states), "counts": torch.cat(counts)}
 
 
-def _digest(text: TextConditioner, unique: list[str]) -> str:
-    """What the states follow from: the captions, the encoder, the length."""
+def digest_of(text: TextConditioner, said: Sequence[str]) -> str:
+    """What states follow from: what is said, the encoder, the length."""
     digest = hashlib.sha256(f"{text.length}\n{text.tokenizer.to_str()}\n".encode())
-    digest.update("\n".join(unique).encode())
+    digest.update("\n".join(said).encode())
     for name, tensor in text.encoder.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _read(path: Path, digest: str) -> tuple[Tensor, Tensor] | None:
-    """The states and counts in this file, if it keeps those of this digest."""
+def read_kept(path: Path, digest: str) -> dict[str, Tensor] | None:
+    """The tensors in this file, if it keeps those of this digest."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, "pt") as file:
             if (file.metadata() or {}).get("digest") != digest:
                 return None
-            return file.get_tensor("states"), file.get_tensor("counts")
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError):
         return None
 
 
-def _write(path: Path, digest: str, states: Tensor, counts: Tensor) -> None:
+def write_kept(path: Path, digest: str, tensors: dict[str, Tensor]) -> None:
+    """Keep tensors that follow from what has this digest; the file appears whole or not at all."""
     partial = path.with_name(path.name + ".part")
-    save_file({"states": states, "counts": counts}, partial, {"digest": digest})
+    save_file(tensors, partial, {"digest": digest})
     os.replace(partial, path)

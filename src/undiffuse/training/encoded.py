@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from undiffuse.data.render import RenderSpec, render
 from undiffuse.data.store import PictureStore
 from undiffuse.model.codec import Codec
 from undiffuse.training.captions import CaptionCache, cache_captions
-from undiffuse.training.recipe import Recipe
+from undiffuse.training.recipe import DataSpec, Recipe
 
 FOLDER = "latents"
 
@@ -59,6 +60,22 @@ def encode_pictures(
     )
 
 
+def encode_also(
+    recipe: Recipe, codec: Codec, pictures: Sequence[PictureStore], folder: Path, progress: Progress | None
+) -> list[LatentCache]:
+    """The same of the further data sets that a recipe names, in folders of their own; see `also_folder`."""
+    found = []
+    for place, (also, some) in enumerate(zip(recipe.data.also, pictures, strict=True)):
+        own = recipe.model_copy(update={"data": DataSpec(path=also.path, render=recipe.data.render)})
+        found.append(encode_pictures(own, also.variants, codec, some, also_folder(folder, place), progress))
+    return found
+
+
+def also_folder(folder: Path, place: int) -> Path:
+    """Where a run keeps the latents of the further data set at this place of the recipe's list."""
+    return folder / f"also-{place + 1}"
+
+
 def render_told(spec: RenderSpec) -> dict[str, Any]:
     """How pictures are rendered, for the identity of a cache; what caches of old could not have is told only where it is."""
     told = spec.model_dump(mode="json")
@@ -76,9 +93,11 @@ def encoder_of(recipe: Recipe, codec: Codec) -> Encode:
     return encode
 
 
-def encode_captions(text: TextConditioner, cache: LatentCache, folder: Path, progress: Progress | None) -> CaptionCache:
+def encode_captions(
+    text: TextConditioner, caches: Sequence[LatentCache], folder: Path, progress: Progress | None
+) -> CaptionCache:
     """Every caption of these latents, and the empty one, through the frozen text encoder; `folder` is the run's."""
-    said = {caption for row in cache.captions for caption in row} | {""}
+    said = {caption for cache in caches for row in cache.captions for caption in row} | {""}
     return cache_captions(text, said, folder / FOLDER, progress)
 
 

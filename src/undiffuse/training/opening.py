@@ -39,6 +39,22 @@ def open_pictures(recipe: Recipe) -> tuple[Dataset, PictureStore, PictureStore]:
     return train, PictureStore(train, size, budget), PictureStore(held_out, size, budget // 8)
 
 
+def open_also(recipe: Recipe) -> list[tuple[Dataset, PictureStore]]:
+    """The training rows of further data sets that a recipe names, and their pictures.
+
+    Raises:
+        DataError: when nothing usable lies there, or nothing to learn from.
+    """
+    found = []
+    for also in recipe.data.also:
+        data = open_dataset(Path(also.path).expanduser(), split="train")
+        if not len(data):
+            given = f"data.also names {also.path}, which holds no pictures to learn from"
+            raise DataError(explain(given, "all of them are for validation", "change their split, or leave it out"))
+        found.append((data, PictureStore(data, recipe.data.render.size, int(recipe.data.memory_gib * 2**30))))
+    return found
+
+
 def _kept(data: Dataset, wanted: Callable[[Row], bool]) -> Dataset:
     """The data set with the wanted rows alone."""
     keep = [index for index, row in enumerate(data.rows) if wanted(row)]

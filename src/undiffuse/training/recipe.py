@@ -29,14 +29,24 @@ AtLeast0 = Annotated[float, Field(ge=0)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
 
 
+class AlsoSpec(Spec):
+    """One more data set, whose pictures are rendered and encoded `variants` times, as the recipe renders its own."""
+
+    path: str
+    variants: Positive = 1
+
+
 class DataSpec(Spec):
     """Which pictures, and how they are shown to the net.
 
     `caption` is said of those of which nothing is said; `label` names a field to take the class from ("concept").
     `only` keeps the pictures whose fields have one of these values: `only = { subgroup = ["food-fruit"] }`.
+    `also` names further data sets that a U-Net learns from, as they are: `[[data.also]]`, `path = "data/scenes"`. Of all
+    renderings, whatever set they are of, each is shown as often as any other.
     """
 
     path: str
+    also: tuple[AlsoSpec, ...] = ()
     only: Mapping[str, tuple[str, ...]] = {}
     caption: str = ""
     label: str = ""
@@ -213,8 +223,10 @@ class SketchObjective(Spec):
     others of the same label (`data.label`) in place of their own picture, as what was never seen must.
 
     With `net.two` it tells two things in a caption apart, which it learns from renderings of two (`data.render.pair`).
-    `foreign` adds to every batch that share of it in words of the text encoder's vocabulary that no caption has: they must
-    call to mind pictures whose label (`data.label`) the encoder finds like them. Both need `remember`.
+    `foreign` adds to every batch that share of it in words that no caption has: they must call to mind pictures whose label
+    (`data.label`) they are like. Without `lexicon` these are words of the text encoder's vocabulary, and like what it finds
+    like them; with it, a folder of WordNet's database files, they are its nouns, and it says what they mean. Both `foreign`
+    and `net.two` need `remember`.
 
     `words` reads captions by another encoder from now on: `words = { source = "minilm", rows = 25000 }`.
     """
@@ -229,12 +241,16 @@ class SketchObjective(Spec):
     recall: Above0 = 0.05
     strange: Fraction = 0.25
     foreign: Fraction = 0.0
+    lexicon: str | None = None
     words: TextSpec | None = None
     net: SketchSpec = SketchSpec()
     preview_prompts: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _remembering(self) -> Self:
+        if self.lexicon is not None and not self.foreign:
+            given = f"objective.lexicon = {self.lexicon!r} without objective.foreign"
+            raise ValueError(explain(given, "it says what foreign words mean", "set foreign = 0.25, or leave it out"))
         for name, asked in (("net.two = true", self.net.two), (f"foreign = {self.foreign:g}", self.foreign > 0)):
             if asked and not self.remember:
                 raise ValueError(explain(f"{name} without remember", "it is about what is remembered", "set remember = true"))
@@ -260,6 +276,13 @@ class Recipe(Spec):
     autoencoder: AnyAutoencoderSpec | None = None
     denoiser: UNetSpec | None = None
     conditioners: tuple[ConditionerSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _learned_from(self) -> Self:
+        if self.data.also and not isinstance(self.objective, DiffusionObjective):
+            given = f"data.also in a recipe of kind {self.objective.kind!r}"
+            raise ValueError(explain(given, "only U-Nets learn from several data sets", "leave it out"))
+        return self
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

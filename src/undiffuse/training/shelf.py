@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,43 +19,56 @@ from undiffuse.training.captions import CaptionCache
 
 
 class Shelf:
-    """Latents, captions, labels and readings by their place: rendering v of picture i lies at i * V + v.
+    """Latents, captions, labels and readings by their place: rendering v of picture i lies at i * V + v, one cache after another.
 
     Args:
-        cache: latents, captions and labels.
-        captions: encodes captions of the cache; None without text.
-        readings: what is shown of every rendering to parts that keep arrays; None when no part does.
+        caches: latents, captions and labels, of one data set each.
+        captions: encodes captions of all caches; None without text.
+        readings: of every cache, what is shown of its renderings to parts that keep arrays; empty when no part does.
         parts: the conditioners by kind.
         device: where the nets are.
     """
 
     def __init__(
         self,
-        cache: LatentCache,
+        caches: Sequence[LatentCache],
         captions: CaptionCache | None,
-        readings: Readings | None,
+        readings: Sequence[Readings],
         parts: Mapping[str, ConditionerPart],
         device: torch.device,
     ) -> None:
-        self.cache = cache
         self.parts = parts
         self.device = device
+        self.said = [caption for cache in caches for row in cache.captions for caption in row]
+        self.labels = [label for cache in caches for label in cache.labels for _ in range(cache.variants)]
+        counts = [len(cache) * cache.variants for cache in caches]
+        firsts = [sum(counts[:place]) for place in range(len(counts))]
+        arrays = {"": dict(zip(firsts, (cache.array for cache in caches), strict=True))}
+        for first, shown in zip(firsts, readings, strict=bool(readings)):
+            for name, array in shown.arrays.items():
+                arrays.setdefault(name, {})[first] = array
         room = room_on(device)
-        arrays = {"": cache.array} | (readings.arrays if readings is not None else {})
         self._arrays: dict[str, Resident] = {}
-        for name, array in arrays.items():
-            self._arrays[name] = Resident(array, device, room)
+        for name, some in arrays.items():
+            self._arrays[name] = Resident(some, device, room)
             room -= self._arrays[name].bytes
-        flags = readings.there if readings is not None else {}
+        flags: dict[str, Tensor] = {}
+        for first, count, shown in zip(firsts, counts, readings, strict=bool(readings)):
+            for name, there in shown.there.items():
+                all_there = flags.setdefault(name, torch.zeros(len(self), dtype=torch.bool))
+                all_there[first : first + count] = torch.from_numpy(np.array(there)).flatten() > 0
         self._there = {kind: self._flags(part, flags).to(device) for kind, part in parts.items()}
         self._captions = captions.to(device) if captions is not None else None
         if captions is not None:
-            numbers = [captions.numbers[caption] for row in cache.captions for caption in row]
+            numbers = [captions.numbers[caption] for caption in self.said]
             self._numbers, self._unsaid = torch.tensor(numbers, device=device), captions.numbers[""]
         label = parts.get("label")
         if isinstance(label, LabelConditioner):
-            rows = [label.index(name) if name in label.classes else 0 for name in cache.labels]
-            self._rows = torch.tensor(rows, device=device).repeat_interleave(cache.variants)
+            rows = [label.index(name) if name in label.classes else 0 for name in self.labels]
+            self._rows = torch.tensor(rows, device=device)
+
+    def __len__(self) -> int:
+        return len(self.said)
 
     def latents(self, places: Tensor) -> Tensor:
         """Latents (B, C, h, w) in float32, as encoded."""
@@ -84,15 +97,14 @@ class Shelf:
 
     def _words(self, place: int) -> dict[str, str | None]:
         """What is known in words of a rendering."""
-        index, variant = divmod(place, self.cache.variants)
-        return {"caption": self.cache.captions[index][variant], "label": self.cache.labels[index], "grammar": "plain"}
+        return {"caption": self.said[place], "label": self.labels[place], "grammar": "plain"}
 
-    def _flags(self, part: ConditionerPart, flags: Mapping[str, np.ndarray]) -> Tensor:
+    def _flags(self, part: ConditionerPart, flags: Mapping[str, Tensor]) -> Tensor:
         """Where (N * V,) a part has all that it reads; a label counts if the model has such a class."""
-        there = torch.ones(len(self.cache) * self.cache.variants, dtype=torch.bool)
         if isinstance(part, LabelConditioner):
             known = set(part.classes)
-            return torch.tensor([label in known for label in self.cache.labels]).repeat_interleave(self.cache.variants)
+            return torch.tensor([label in known for label in self.labels])
+        there = torch.ones(len(self), dtype=torch.bool)
         for name in part.readings if part.stored else ():
-            there &= torch.from_numpy(np.array(flags[name])).flatten() > 0 if name in flags else torch.zeros_like(there)
+            there &= flags.get(name, torch.zeros_like(there))
         return there

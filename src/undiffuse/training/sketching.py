@@ -13,6 +13,7 @@ from undiffuse.conditioners.combined import Conditioner
 from undiffuse.conditioners.text import TextConditioner, TextSpec
 from undiffuse.core.errors import DataError, SpecError, explain
 from undiffuse.data.latents import LatentCache
+from undiffuse.data.lexicon import read_wordnet
 from undiffuse.data.records import Progress
 from undiffuse.data.store import PictureStore
 from undiffuse.model.build import build_denoiser
@@ -22,7 +23,7 @@ from undiffuse.model.spec import ModelSpec
 from undiffuse.networks.sketcher import Sketcher
 from undiffuse.training.encoded import FOLDER, encode_captions, encode_pictures
 from undiffuse.training.grow import grow_into
-from undiffuse.training.objectives.sketch import SketchTraining, Sought, shown
+from undiffuse.training.objectives.sketch import SketchTraining, Sought, Two, shown
 from undiffuse.training.opening import open_pictures, place, seeded
 from undiffuse.training.principal import principal_patches
 from undiffuse.training.recipe import Recipe, SketchObjective
@@ -51,13 +52,15 @@ def prepare_sketch(
     if text is None:
         given = f"objective.start = {terms.start!r} reads no captions"
         raise SpecError(explain(given, "a sketch is made from words", "name a model with a text encoder"))
-    captions = encode_captions(text.to(device), cache, folder, progress)  # before it has a sketcher: their states are needed
+    captions = encode_captions(text.to(device), [cache], folder, progress)  # before it has a sketcher: their states are needed
     in_sketcher = shown(len(cache), terms.apart, recipe.run.seed)
     thesaurus = None
     if terms.foreign:
         said = (caption for row in cache.captions for caption in row)
         remembered = [pictures.rows[place] for place in in_sketcher.tolist()]
-        thesaurus = make_thesaurus(text, said, remembered, recipe.data.render, recipe.run.seed, folder, progress)
+        lexicon = None if terms.lexicon is None else read_wordnet(terms.lexicon)
+        render, seed = recipe.data.render, recipe.run.seed
+        thesaurus = make_thesaurus(text, said, remembered, render, seed, folder, lexicon, progress)
     model = _with_sketch(recipe, terms, model, text, cache, len(in_sketcher) if terms.remember else 0)
     sought = None
     if terms.remember:
@@ -72,14 +75,17 @@ def _reading_by(words: TextSpec, start: LatentDiffusion, cache: LatentCache) -> 
     places = [number for number, own in enumerate(start.conditioner.parts) if isinstance(own, TextConditioner)]
     parts, specs = list(start.conditioner.parts), list(start.spec.conditioners)
     for number in places:
-        own = parts[number]
+        own, before = parts[number], cast(TextSpec, specs[number])
         if (own.token_width, own.vector_width) != (part.token_width, part.vector_width):
             given = f"objective.words gives tokens of width {part.token_width}"
             raise SpecError(explain(given, f"the U-Net of {start.spec.name!r} reads {own.token_width}", "name another encoder"))
         if own.spatial_channels:
-            text_spec = cast(TextSpec, specs[number])
-            spec = spec.model_copy(update={"sketch": text_spec.sketch})
+            spec = spec.model_copy(update={"sketch": before.sketch})
             part.sketch_with(cast(Sketcher, own.sketcher))
+        kept = {"drop", "length", "labelled", "classes"} - words.model_fields_set
+        spec = spec.model_copy(update={name: getattr(before, name) for name in kept})
+        part.resize(spec.length)
+        part.call(spec.classes)
         parts[number], specs[number] = part, spec
     spec_of_all = ModelSpec.parse({**start.spec.model_dump(), "conditioners": specs}, where=start.spec.name)
     return LatentDiffusion(start.codec, start.denoiser, Conditioner(parts), spec_of_all)
@@ -111,7 +117,7 @@ def _remember(
     if all(partner is None for variants in cache.partners for partner in variants):
         given = f"the latents in {folder / FOLDER}, of an earlier version, do not tell which two things are shown"
         raise DataError(explain(given, "objective.net.two needs that", "delete that folder; they are made anew"))
-    return Sought(places, groups, ways, two)
+    return Sought(places, groups, Two(ways, two))
 
 
 def _with_sketch(
@@ -124,7 +130,7 @@ def _with_sketch(
 ) -> LatentDiffusion:
     """The model with a fresh sketcher in its text part, and a denoiser that reads its map."""
     others = start.spec.denoiser.spatial_channels - text.spatial_channels
-    if others:
+    if others and text.spatial_channels != cache.shape[0]:
         given = f"objective.start = {terms.start!r} reads {others} channels of maps beside its words"
         raise SpecError(explain(given, "a sketch comes before them", "begin with the model that they were added to"))
     channels, side, width = cache.shape
@@ -145,7 +151,7 @@ def _with_sketch(
     parts = [
         part.model_copy(update={"sketch": net}) if isinstance(part, TextSpec) else part for part in start.spec.conditioners
     ]
-    denoiser = start.spec.denoiser.model_copy(update={"spatial_channels": channels})
+    denoiser = start.spec.denoiser.model_copy(update={"spatial_channels": channels + others})
     content = {**start.spec.model_dump(), "name": recipe.name, "conditioners": parts, "denoiser": denoiser}
     spec = ModelSpec.parse(content, where=recipe.name)
     with seeded(recipe):

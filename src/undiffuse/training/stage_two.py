@@ -12,6 +12,7 @@ import torch
 from undiffuse.checkpoints.api import load_codec, load_model
 from undiffuse.conditioners.base import ConditionerPart, PartSpec, Sight, Surroundings
 from undiffuse.conditioners.combined import Conditioner
+from undiffuse.conditioners.maps import MapConditioner
 from undiffuse.conditioners.text import TextConditioner, TextSpec
 from undiffuse.core.devices import choose_precision
 from undiffuse.core.errors import SpecError, explain
@@ -26,11 +27,11 @@ from undiffuse.model.build import build_denoiser
 from undiffuse.model.codec import Codec
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import CodecSpec, LatentSpec, ModelSpec, UNetSpec, join_routes
-from undiffuse.training.encoded import FOLDER, autoencoder_digest, encode_captions, encode_pictures
+from undiffuse.training.encoded import FOLDER, also_folder, autoencoder_digest, encode_also, encode_captions, encode_pictures
 from undiffuse.training.grow import grow_into
 from undiffuse.training.importance import kept_importance
 from undiffuse.training.objectives.diffusion import DiffusionTraining
-from undiffuse.training.opening import open_pictures, place, seeded
+from undiffuse.training.opening import open_also, open_pictures, place, seeded
 from undiffuse.training.recipe import DiffusionObjective, Recipe
 from undiffuse.training.texts import load_text
 
@@ -60,17 +61,25 @@ def prepare_diffusion(
         allowed = f"the latents of that model stay what they are, at {codec_spec.latent.importance:g}"
         raise SpecError(explain(given, allowed, f"leave it out, or set objective.codec = {terms.start!r} as well"))
     place(codec, device)
+    also = open_also(recipe)
+    stores = [pictures, *(some for _, some in also)]
     cache = encode_pictures(recipe, terms.variants, codec, pictures, folder, progress)
+    caches = [cache, *encode_also(recipe, codec, stores[1:], folder, progress)]
     if start is None or terms.codec is not None:
         codec, codec_spec = _normalised(codec, codec_spec, cache, terms.importance, folder / FOLDER)
-    parts, specs = _conditioners(recipe, start, codec, cache, data)
+    captions = [caption for one in caches for row in one.captions for caption in row]
+    parts, specs = _conditioners(recipe, start, codec, captions, [data, *(some for some, _ in also)])
     model = _model(recipe, terms, start, codec, codec_spec, parts, specs)
     model.to(device)
     place(model.denoiser, device)
     text = next((part for part in model.conditioner.parts if isinstance(part, TextConditioner)), None)
-    captions = None if text is None else encode_captions(text, cache, folder, progress)
-    shown = _readings(recipe, terms, model, pictures, folder / FOLDER, progress)
-    return DiffusionTraining(recipe, model, cache, captions, shown)
+    encoded = None if text is None else encode_captions(text, caches, folder, progress)
+    folders = [folder / FOLDER, *(also_folder(folder, place) / FOLDER for place in range(len(also)))]
+    shown = []
+    if any(part.stored for part in model.conditioner.parts):
+        kept = zip(stores, caches, folders, strict=True)
+        shown = [_readings(recipe, model, some, one.variants, own, progress) for some, one, own in kept]
+    return DiffusionTraining(recipe, model, caches, encoded, shown)
 
 
 def _model(
@@ -111,16 +120,14 @@ def _model(
 
 def _readings(
     recipe: Recipe,
-    terms: DiffusionObjective,
     model: LatentDiffusion,
     pictures: PictureStore,
+    variants: int,
     folder: Path,
     progress: Progress | None,
-) -> Readings | None:
-    """What is shown of every rendering to the parts that keep arrays; None when no part does."""
+) -> Readings:
+    """What is shown of every rendering of these pictures to the parts that keep arrays."""
     stored = [part for part in model.conditioner.parts if part.stored]
-    if not stored:
-        return None
     precision = choose_precision(model.device, recipe.run.precision)
     side = recipe.data.render.size
 
@@ -145,7 +152,7 @@ def _readings(
     told = [spec.model_dump(mode="json", exclude={"drop"}) for spec, part in pairs if part.stored]
     latent = model.spec.codec.latent.model_dump(mode="json")  # some readings are latents as the net sees them
     identity = {"conditioners": told, "autoencoder": autoencoder_digest(model.codec), "latent": latent}
-    return build_readings(pictures, draw, look, terms.variants, recipe.run.seed, folder, progress, identity)
+    return build_readings(pictures, draw, look, variants, recipe.run.seed, folder, progress, identity)
 
 
 def _normalised(codec: Codec, spec: CodecSpec, cache: LatentCache, importance: float, folder: Path) -> tuple[Codec, CodecSpec]:
@@ -166,20 +173,25 @@ def _fitted(spec: UNetSpec, parts: Sequence[PartSpec], anew: bool) -> UNetSpec:
 
 
 def _conditioners(
-    recipe: Recipe, start: LatentDiffusion | None, codec: Codec, cache: LatentCache, data: Dataset
+    recipe: Recipe, start: LatentDiffusion | None, codec: Codec, captions: Sequence[str], data: Sequence[Dataset]
 ) -> tuple[list[ConditionerPart], list[PartSpec]]:
     """The parts of the model to start from, then those that the recipe adds."""
     wanted = {part.kind: part for part in recipe.conditioners}
     parts = list(start.conditioner.parts) if start is not None else []
     specs = [own.going_on(wanted.pop(own.kind, own)) for own in (start.spec.conditioners if start is not None else ())]
-    for part, spec in zip(parts, specs, strict=True):
+    surroundings = _surroundings(codec, data, 0)
+    for place, (part, spec) in enumerate(zip(parts, specs, strict=True)):
         if isinstance(part, TextConditioner) and isinstance(spec, TextSpec):
+            specs[place] = spec = spec.fitted(surroundings)
             part.resize(spec.length)
-    captions = [caption for row in cache.captions for caption in row]
+            part.call(spec.classes)
+        if isinstance(part, MapConditioner) and surroundings.map_classes not in ((), part.classes):
+            parts[place] = part.knowing(surroundings.map_classes)
+            specs[place] = spec.model_copy(update={"classes": surroundings.map_classes})
     with seeded(recipe, "conditioners"):
         for spec in sorted(wanted.values(), key=lambda spec: spec.kind != "text"):  # words first: they set the width of tokens
             if isinstance(spec, TextSpec):
-                part, spec = load_text(spec, captions)
+                part, spec = load_text(spec.fitted(surroundings), captions)
             else:
                 spec = spec.fitted(_surroundings(codec, data, join_routes(specs).tokens))
                 part = spec.build(None)
@@ -188,8 +200,19 @@ def _conditioners(
     return parts, specs
 
 
-def _surroundings(codec: Codec, data: Dataset, token_width: int) -> Surroundings:
-    labels = {str(box[4]) for row in data.rows for box in row.fields.get("boxes") or ()}
+def _surroundings(codec: Codec, data: Sequence[Dataset], token_width: int) -> Surroundings:
+    """What follows from the codec and the data sets, whose labels are taken together.
+
+    Raises:
+        SpecError: when semantic maps of two of them have different classes.
+    """
+    boxed = {str(box[4]) for some in data for row in some.rows for box in row.fields.get("boxes") or ()}
+    labels = {label for some in data for label in some.classes}
+    mapped = [some for some in data if some.map_classes]
+    if any(some.map_classes != mapped[0].map_classes for some in mapped):
+        given = f"semantic maps of {' and '.join(str(some.path) for some in mapped)}"
+        raise SpecError(explain(given, "their classes differ, and a model has one list of them", "leave all but one out"))
+    classes = tuple(mapped[0].map_classes) if mapped else ()
     return Surroundings(
-        codec.channels, codec.factor, tuple(data.classes), tuple(data.map_classes), tuple(sorted(labels)), token_width or None
+        codec.channels, codec.factor, tuple(sorted(labels)), classes, tuple(sorted(boxed)), token_width or None
     )

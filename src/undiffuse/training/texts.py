@@ -43,5 +43,5 @@ def load_text(spec: TextSpec, captions: Sequence[str]) -> tuple[TextConditioner,
             given = f"the text source {source!r} reads no captions"
             raise SpecError(explain(given, "a model with a text encoder is needed"))
         tokenizer, encoder, sizes = text.tokenizer, text.encoder, own.encoder
-    part = TextConditioner(tokenizer, encoder, length=spec.length, pooled=spec.pooled)
+    part = TextConditioner(tokenizer, encoder, length=spec.length, pooled=spec.pooled, classes=spec.classes)
     return part, spec.model_copy(update={"encoder": sizes, "source": None, "rows": None})

@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer
 
 from undiffuse.conditioners import text as module
+from undiffuse.conditioners.base import Sight, Surroundings
 from undiffuse.conditioners.text import BertSpec, SketchSpec, TextConditioner, TextSpec
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError
@@ -16,6 +17,7 @@ from undiffuse.core.random import normal
 from undiffuse.networks.sketcher import Sketcher, resized
 from undiffuse.networks.text.bert import BertEncoder
 
+BLIND = Sight(encode=torch.clone, describe=torch.clone, size=(8, 8))
 PROMPTS = ["a fox", "a rocket a fox", "", "fox fox fox fox fox fox fox"]
 
 
@@ -182,3 +184,32 @@ def test_a_spec_with_a_sketch_builds_one(tokenizer: Tokenizer) -> None:
     part = spec.build(tokenizer)
     assert isinstance(part.sketcher, Sketcher) and part.spatial_channels == 2
     assert TextSpec(encoder=sizes, length=8).build(tokenizer).sketcher is None
+
+
+def test_states_of_many_captions_are_those_of_each_and_zero_at_padding(part: TextConditioner) -> None:
+    states, mask = part.states(["a fox", "a rocket a fox"])
+    assert states.shape == (2, 8, 16) and mask.sum(1).tolist() == [4, 6] and not states[~mask].any()
+    alone, _ = part.states(["a fox"])
+    torch.testing.assert_close(states[:1], alone)
+    ids, all_there, _ = part._tokenize(["a rocket a fox"])
+    torch.testing.assert_close(states[1], (part.encoder(ids, all_there) * all_there[..., None])[0])  # padding and all
+
+
+def test_a_label_is_read_by_its_name_before_what_else_is_said(part: TextConditioner) -> None:
+    assert part.fields == ("caption",) and part.read([{"label": "fox"}], BLIND) == [{}]  # it has none
+    part.call(["fox", "rocket"])
+    assert part.fields == ("caption", "label")
+    given = [{"label": "fox", "caption": ""}, {"label": "fox", "caption": "red"}, {"caption": "a fox"}, {}]
+    assert part.read(given, BLIND) == [{"caption": "fox"}, {"caption": "fox, red"}, {"caption": "a fox"}, {}]
+    with pytest.raises(SpecError, match="unknown label 'foxes'; this model knows 2 labels, the nearest: fox"):
+        part.read([{"label": "foxes"}], BLIND)
+
+
+def test_a_spec_takes_labels_from_the_data_set() -> None:
+    surroundings = Surroundings(channels=4, factor=8, labels=("fox", "rocket"))
+    assert TextSpec().fitted(surroundings).classes == ()
+    spec = TextSpec(labelled=True).fitted(surroundings)
+    assert spec.classes == ("fox", "rocket")
+    assert TextSpec().going_on(TextSpec(labelled=True, length=9)).fitted(surroundings).classes == ("fox", "rocket")
+    assert TextSpec(labelled=True, classes=("owl", "fox")).fitted(surroundings).classes == ("owl", "fox", "rocket")
+    assert spec.going_on(TextSpec(drop=0.5)).classes == ("fox", "rocket")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from undiffuse.checkpoints.tensors import expand4, quantize4
 from undiffuse.core.random import normal, uniform
 from undiffuse.networks.memory import SHARPER, Memory, background, kept_apart
 from undiffuse.networks.sketcher import Sketcher
@@ -54,6 +55,25 @@ def test_fewer_traits_keep_what_differs_most() -> None:
         errors.append(float((kept - THINGS.flatten(1)).square().mean()))
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 1e-8
+
+
+def test_four_bits_lose_less_of_traits_than_if_they_were_kept_as_they_come() -> None:
+    numbers = (CHANNELS + 1) * SIDE**2
+    directions = torch.linalg.qr(normal((numbers, numbers), "directions"))[0][:64]
+    traits = normal((200, 64), "traits") * torch.linspace(0, -5, 64).exp()  # as principal components fall off
+    things = (traits @ directions).view(200, CHANNELS + 1, SIDE, SIDE)
+    memory = Memory(WIDTH, 200, key=4, channels=CHANNELS, side=SIDE, traits=64)
+    memory.keep(things, torch.zeros(CHANNELS + 1, SIDE, SIDE), directions.view(64, CHANNELS + 1, SIDE, SIDE))
+    torch.testing.assert_close(memory.kept(torch.arange(200)), things, atol=1e-4, rtol=1e-4)
+
+    def in_four_bits(numbers: torch.Tensor) -> torch.Tensor:
+        return expand4(*quantize4(numbers), numbers.shape)
+
+    ours, plain = (
+        float((in_four_bits(kept) @ basis - things.flatten(1)).square().mean())
+        for kept, basis in ((memory.traits, memory.basis), (traits, directions))
+    )
+    assert ours < plain / 2
 
 
 def test_the_background_is_what_corners_tell() -> None:

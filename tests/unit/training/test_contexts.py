@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 from PIL import Image
 
 from undiffuse.checkpoints.api import load_model
+from undiffuse.conditioners.labels import known_labels
+from undiffuse.conditioners.maps import MapConditioner
 from undiffuse.core.errors import DataError, SpecError
 from undiffuse.core.random import normal
 from undiffuse.generation.generator import Generator
@@ -132,7 +135,7 @@ def test_a_batch_gives_what_its_rows_give_one_by_one(settings: Recipes, diffusio
     for kind, part in objective.kinds.items():
         kept, said = batch.readings[kind], batch.said[kind]
         if kind == "label":
-            labels = [objective.cache.labels[place // objective.cache.variants] for place in batch.places.tolist()]
+            labels = [objective.shelf.labels[place] for place in batch.places.tolist()]
             rows = [{"label": label} if told else {} for label, told in zip(labels, said.tolist(), strict=True)]
         else:
             rows = [{name: v[row] for name, v in kept.items()} if told else {} for row, told in enumerate(said.tolist())]
@@ -207,3 +210,94 @@ def test_labels_out_of_another_field_are_not_taken_for_those_kept(
     prepare(settle(load_recipe(diffusion_recipe, settings("label"))), tmp_path / "run", CPU)
     with pytest.raises(DataError, match="caches latents with another identity"):
         prepare(settle(load_recipe(diffusion_recipe, [*settings("label"), "data.label=name"])), tmp_path / "run", CPU)
+
+
+def test_further_data_sets_bring_what_the_first_one_lacks(
+    settings: Recipes, diffusion_recipe: Path, make_photos: Callable[..., Path], tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Pictures without maps and captioned ones with them in one run, each rendering as often as any other."""
+    changes = [*settings("map"), f"conditioners.text.source={tiny_folder}", "conditioners.text.length=12"]
+    mapped = changes[0].removeprefix("data.path=")
+    changes[:2] = [f"data.path={make_photos(3, 'texts')}", f'data.also=[{{path = "{mapped}", variants = 2}}]']
+    recipe = settle(load_recipe(diffusion_recipe, [*changes, "objective.variants=3", "objective.drop=0"]))
+    objective = prepare(recipe, tmp_path / "run", CPU)
+    assert isinstance(objective, DiffusionTraining)
+
+    own = 3 * len(objective.caches[0])
+    assert len(objective.shelf) == own + 2 * 6 and objective.describe()["pictures"] == len(objective.caches[0]) + 6
+    batches = [objective.batch(step, range(4)) for step in range(len(objective.shelf) // 4)]
+    places = torch.cat([batch.places for batch in batches])
+    assert len(places.unique()) == len(places)  # none again before all others were seen
+    for batch in batches:
+        assert not batch.said["map"][batch.places < own].any()
+        shown = objective.shelf.readings("map", batch.places)["layout"]
+        for place, layout, z in zip(batch.places.tolist(), shown, batch.z, strict=True):
+            cache, row = (objective.caches[0], place) if place < own else (objective.caches[1], place - own)
+            kept = cache.latents([row // cache.variants], [row % cache.variants])
+            assert torch.equal(z, objective.model.codec.normalise(kept)[0])
+            assert objective.shelf.said[place] == cache.captions[row // cache.variants][row % cache.variants]
+            assert place >= own or not layout.any()  # nothing is shown of the others
+            assert place < own or layout.sum() == 16 * (16 - row // 2)
+
+
+def test_maps_of_two_sets_must_have_the_same_classes(
+    settings: Recipes, diffusion_recipe: Path, annotated: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(annotated, other)
+    (other / "map_classes.txt").write_text("sea\nland\n")
+    recipe = settle(load_recipe(diffusion_recipe, [*settings("map"), f'data.also=[{{path = "{other}"}}]']))
+    with pytest.raises(SpecError, match=r"their classes differ, and a model has one list"):
+        prepare(recipe, tmp_path / "run", CPU)
+
+
+def test_words_read_labels_if_they_are_told_to(
+    settings: Recipes, diffusion_recipe: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    words = [f"conditioners.text.source={tiny_folder}", "conditioners.text.length=12", "conditioners.text.labelled=true"]
+    changes = [*settings(), *words, "run.steps=2"]
+    model = load_model(train(settle(load_recipe(diffusion_recipe, changes)), tmp_path / "run"))
+    assert known_labels(model.conditioner.parts) == ("moon", "sun")
+    draw = Generator(model, device="cpu", precision="fp32", tell=None)
+
+    def drawn(prompt: str, label: str | None = None) -> bytes:
+        return draw(Request(prompt, label=label, steps=2, seed=1)).images[0].tobytes()
+
+    assert drawn("", "sun") == drawn("sun") != drawn("", "moon")
+    assert drawn("red", "sun") == drawn("sun, red")
+    with pytest.raises(SpecError, match="unknown label 'mon'; this model knows 2 labels, the nearest: moon"):
+        drawn("", "mon")
+
+
+def test_words_that_are_to_read_labels_need_some(diffusion_recipe: Path, make_photos: Callable[..., Path], tiny_folder: Path) -> None:
+    changes = [f"data.path={make_photos(3, 'texts')}", f"objective.codec={tiny_folder}", "conditioners.text.labelled=true"]
+    recipe = settle(load_recipe(diffusion_recipe, [*changes, f"conditioners.text.source={tiny_folder}"]))
+    with pytest.raises(SpecError, match="labelled = true, but the data set names no classes"):
+        prepare(recipe, diffusion_recipe.parent / "run", CPU)
+
+
+def test_maps_of_other_classes_go_on_from_what_is_known_of_theirs(
+    settings: Recipes, diffusion_recipe: Path, annotated: Path, tmp_path: Path
+) -> None:
+    """A class keeps what it does by its name; one that the model does not know begins with nothing."""
+    changes = [*settings("map"), "run.steps=2", "optimizer.rate=0.05"]
+    first = train(settle(load_recipe(diffusion_recipe, changes)), tmp_path / "first")
+    (annotated / "map_classes.txt").write_text("water\nsky\n")
+    going_on = [change for change in changes if "codec" not in change] + [f"objective.start={first}", "denoiser="]
+    objective = prepare(settle(load_recipe(diffusion_recipe, going_on)), tmp_path / "second", CPU)
+    assert isinstance(objective, DiffusionTraining)
+
+    before, after = load_model(first).conditioner.parts[0], objective.kinds["map"]
+    assert isinstance(before, MapConditioner) and isinstance(after, MapConditioner)
+    assert (before.classes, after.classes) == (("sky", "ground"), ("water", "sky"))
+    assert objective.model.spec.conditioners[0] == load_model(first).spec.conditioners[0].model_copy(
+        update={"classes": after.classes}
+    )
+    assert before.project is not None and after.project is not None
+    old, new = before.project.weight, after.project.weight
+    assert torch.equal(new[:, 1], old[:, 0]) and torch.equal(new[:, 2], old[:, 2]) and not new[:, 0].any()
+
+
+def test_maps_of_other_classes_need_a_projection() -> None:
+    with pytest.raises(SpecError, match="maps of 1 classes for a model of 2 .* it knows sky, ground; use maps of these"):
+        MapConditioner(("sky", "ground"), 2, None).knowing(("water",))

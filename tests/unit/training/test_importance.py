@@ -60,7 +60,7 @@ def test_deviations_follow_a_power_of_it(
     assert isinstance(objective, DiffusionTraining)
 
     z = torch.cat([objective.batch(step, range(16)).z for step in range(8)])
-    wanted = channel_importance(objective.model.codec, objective.cache) ** importance
+    wanted = channel_importance(objective.model.codec, objective.caches[0]) ** importance
     assert z.std((0, 2, 3)).tolist() == pytest.approx(wanted.tolist(), rel=0.15)
 
 

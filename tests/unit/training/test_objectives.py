@@ -99,7 +99,7 @@ def test_captions_and_labels_are_dropped_together_and_as_often_as_asked(stage_tw
 
     assert torch.equal(said, batch.said["label"])
     assert 0.17 < 1 - float(said.float().mean()) < 0.33
-    seen = {stage_two.cache.labels[place // stage_two.cache.variants] for place in batch.places[said].tolist()}
+    seen = {stage_two.shelf.labels[place] for place in batch.places[said].tolist()}
     assert seen == {"red", "blue"}
 
 

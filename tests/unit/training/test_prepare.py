@@ -143,9 +143,10 @@ def test_labels_that_the_start_does_not_know_count_as_none(diffusion_recipe: Pat
         diffusion_recipe, tmp_path, f"data.path={photos}", "objective.start=default", "objective.drop=0", *FROM_START
     )
 
-    batch = objective.batch(0, range(4))
-    labels = [objective.cache.labels[place // objective.cache.variants] for place in batch.places.tolist()]
-    assert batch.said["label"].tolist() == [label == "fox" for label in labels] and set(labels) == {"fox", "blue"}
+    batches = [objective.batch(step, range(4)) for step in range(3)]
+    labels = [objective.shelf.labels[place] for batch in batches for place in batch.places.tolist()]
+    said = [told for batch in batches for told in batch.said["label"].tolist()]
+    assert said == [label == "fox" for label in labels] and set(labels) == {"fox", "blue"}
 
 
 @pytest.mark.usefixtures("tiny_default")
@@ -155,8 +156,8 @@ def test_pictures_without_a_caption_take_the_recipe_s(diffusion_recipe: Path, ma
     changes = [f"data.path={photos}", "objective.start=default", "data.caption=my dog", *FROM_START]
     objective = diffusion(diffusion_recipe, tmp_path / "run", *changes)
 
-    assert {caption for row in objective.cache.captions for caption in row} <= {"my dog", "a lighthouse"}
-    assert "my dog" in objective.cache.captions[-1]
+    assert {caption for row in objective.caches[0].captions for caption in row} <= {"my dog", "a lighthouse"}
+    assert "my dog" in objective.caches[0].captions[-1]
     with pytest.raises(DataError, match=r"another identity.*delete this one"):
         diffusion(diffusion_recipe, tmp_path / "run", *changes, "data.caption=my cat")
 
@@ -170,7 +171,7 @@ def test_latents_are_normalised_by_the_statistics_of_the_set(
 
     assert z.mean((0, 2, 3)).abs().max() < 0.2
     assert (z.std((0, 2, 3)) - 1).abs().max() < 0.2
-    assert objective.model.spec.codec.latent.shift == pytest.approx(objective.cache.mean.tolist())
+    assert objective.model.spec.codec.latent.shift == pytest.approx(objective.caches[0].mean.tolist())
 
 
 @pytest.mark.usefixtures("tiny_default")

@@ -151,7 +151,7 @@ def test_stage_two_goes_on_with_sketches(recipe_file: Path, tmp_path: Path) -> N
     assert isinstance(objective, DiffusionTraining)
     batch = objective.batch(0, range(4))
     said = [
-        objective.cache.captions[place // 2][place % 2] if told else ""
+        objective.shelf.said[place] if told else ""
         for place, told in zip(batch.places.tolist(), batch.said["text"].tolist(), strict=True)
     ]
     cond = objective._cond(batch)
@@ -236,17 +236,17 @@ def test_two_things_are_sought_where_a_rendering_shows_them(recipe_of_two: Recip
     objective = prepare(recipe_of_two, tmp_path, CPU)
     assert isinstance(objective, SketchTraining) and objective.sought is not None
     cache, sought = objective.cache, objective.sought
-    assert sought.ways is not None and sought.two is not None
+    assert sought.two is not None
     rows = [(index, variant) for index in range(len(cache)) for variant in range(cache.variants)]
     names = ("left-right", "above-below")
     for place, (index, variant) in enumerate(rows):
         layout, partner = cache.layouts[index][variant], cache.partners[index][variant]
         if partner is None:
-            assert (int(sought.ways[place]), int(sought.places[place])) == (-1, index)
+            assert (int(sought.two.ways[place]), int(sought.places[place])) == (-1, index)
         else:
-            assert names[int(sought.ways[place])] == layout and int(sought.places[place]) == len(cache)
-            assert sought.two[place].tolist() == [index, partner]
-    assert {int(way) for way in sought.ways} == {-1, 0, 1}
+            assert names[int(sought.two.ways[place])] == layout and int(sought.places[place]) == len(cache)
+            assert sought.two.places[place].tolist() == [index, partner]
+    assert {int(way) for way in sought.two.ways} == {-1, 0, 1}
 
 
 def test_losses_of_two_things_are_told_apart(recipe_of_two: Recipe, tmp_path: Path) -> None:
@@ -262,8 +262,9 @@ def test_a_batch_without_two_things_has_no_loss_of_them(recipe_of_two: Recipe, t
     objective = prepare(recipe_of_two, tmp_path, CPU)
     assert isinstance(objective, SketchTraining)
     batch = objective.batch(0, range(12))
-    assert batch.ways is not None
-    loss, values = objective.loss("sketcher", replace(batch, ways=torch.full_like(batch.ways, -1)), 0)
+    assert batch.wanted is not None and batch.wanted.two is not None
+    none = replace(batch.wanted, two=replace(batch.wanted.two, ways=torch.full_like(batch.wanted.two.ways, -1)))
+    loss, values = objective.loss("sketcher", replace(batch, wanted=none), 0)
     loss.backward()
     assert [float(values[name].detach()) for name in ("way", "first", "second", "arranged")] == [0] * 4
     assert all(p.grad is not None and p.grad.isfinite().all() for p in objective.players["sketcher"].parameters())
@@ -277,17 +278,20 @@ def test_foreign_words_are_learned_beside_captions(recipe_of_two: Recipe, tmp_pa
     captions = cache_captions(objective.text, ["x, flat", "y, noto"], tmp_path)
     objective.thesaurus = Thesaurus(captions, torch.tensor([0, 1]), torch.tensor([[2, 2], [3, 4]]))
     batch = objective.batch(0, range(12))
-    assert batch.words is not None and len(batch.words.states) == 6
-    assert set(batch.words.sought.tolist()) <= {2, 3, 4}
-    assert torch.equal(objective.batch(0, range(6, 12)).words.sought, batch.words.sought[3:])
+    wanted = batch.wanted
+    assert wanted is not None and wanted.words is not None and len(wanted.words.states) == 6
+    assert set(wanted.words.sought.tolist()) <= {2, 3, 4}
+    later = objective.batch(0, range(6, 12)).wanted
+    assert later is not None and later.words is not None and torch.equal(later.words.sought, wanted.words.sought[3:])
     loss, values = objective.loss("sketcher", batch, 0)
-    without, _ = objective.loss("sketcher", replace(batch, words=None), 0)
+    without, _ = objective.loss("sketcher", replace(batch, wanted=replace(wanted, words=None)), 0)
     torch.testing.assert_close(loss - without, 0.5 * terms.recall * values["foreign"])
     objective.terms = terms.model_copy(update={"foreign": 0.1})
     nobody = objective.batch(0, range(6))  # one word for twelve captions: it falls to the second half
     loss, values = objective.loss("sketcher", nobody, 0)
     loss.backward()
-    assert nobody.words is not None and len(nobody.words.states) == 0 and float(values["foreign"].detach()) == 0
+    assert nobody.wanted is not None and nobody.wanted.words is not None
+    assert len(nobody.wanted.words.states) == 0 and float(values["foreign"].detach()) == 0
 
 
 def test_foreign_words_are_those_of_the_vocabulary(recipe_of_two: Recipe, tiny_spec: ModelSpec, tmp_path: Path) -> None:
@@ -310,6 +314,13 @@ def test_what_is_about_a_memory_needs_one(recipe_file: Path) -> None:
     for change, name in (("objective.foreign=0.2", r"foreign = 0\.2"), ("objective.net.two=true", r"net\.two = true")):
         with pytest.raises(SpecError, match=f"{name} without remember"):
             load_recipe(recipe_file, [change])
+    with pytest.raises(SpecError, match=r"objective\.lexicon = 'dict' without objective\.foreign"):
+        load_recipe(recipe_file, ["objective.lexicon=dict"])
+
+
+def test_sketches_are_learned_from_one_data_set(recipe_file: Path) -> None:
+    with pytest.raises(SpecError, match="data.also in a recipe of kind 'sketch'; only U-Nets learn from several data sets"):
+        load_recipe(recipe_file, ['data.also=[{path = "more"}]'])
 
 
 def test_latents_of_before_do_not_tell_which_two_are_shown(recipe_of_two: Recipe, tmp_path: Path) -> None:
@@ -372,6 +383,25 @@ def test_a_sketch_can_be_learned_anew(recipe_file: Path, tmp_path: Path) -> None
     model = load_model(train(settle(load_recipe(recipe_file, changes)), tmp_path / "second"))
     assert model.spec.denoiser.spatial_channels == 4
     assert sketch_of(model, "red picture").shape == (1, 4, 8, 8)
+
+
+def test_a_sketch_can_be_learned_anew_beside_maps_that_came_after_it(recipe_file: Path, tmp_path: Path) -> None:
+    first = load_model(train(settle(load_recipe(recipe_file, ["run.steps=1"])), tmp_path / "first"))
+    text = first.conditioner.parts[0]
+    assert isinstance(text, TextConditioner)
+    maps = MapSpec(classes=("grass",), factor=2, width=3)
+    denoiser = first.spec.denoiser.model_copy(update={"spatial_channels": 7})
+    spec = first.spec.model_copy(update={"conditioners": (*first.spec.conditioners, maps), "denoiser": denoiser})
+    mapped = build_model(spec, text.tokenizer)
+    save_model(mapped, tmp_path / "mapped")
+
+    changes = [f"objective.start={tmp_path / 'mapped'}", "run.steps=1"]
+    model = load_model(train(settle(load_recipe(recipe_file, changes)), tmp_path / "second"))
+    assert [part.kind for part in model.spec.conditioners] == ["text", "label", "map"] == [p.kind for p in spec.conditioners]
+    assert model.spec.denoiser.spatial_channels == 7
+    before, after = mapped.denoiser.network.state_dict(), model.denoiser.network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not torch.equal(sketch_of(model, "red picture"), sketch_of(mapped, "red picture"))
 
 
 def test_a_model_without_words_is_refused(recipe_file: Path, tiny_spec: ModelSpec, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from undiffuse.conditioners.labels import LabelConditioner
+from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.pictures import WHITE, to_images
 from undiffuse.data.records import Row
 from undiffuse.evaluation.contexts.bench import SHOWN, Bench, LeftOut, Measured, Triple
@@ -38,7 +39,7 @@ class LabelReport(Report):
     label_ceiling_top5: Figure
 
 
-def measure_labels(part: LabelConditioner, bench: Bench) -> Measured | LeftOut:
+def measure_labels(part: LabelConditioner | TextConditioner, bench: Bench) -> Measured | LeftOut:
     """Have `bench.count` pictures drawn by their class."""
     field = label_field(bench.pictures.rows, part.classes)
     classes = set(part.classes)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from undiffuse.conditioners.base import ConditionerPart
 from undiffuse.conditioners.boxes import BoxesConditioner
 from undiffuse.conditioners.combined import Conditioner
-from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.conditioners.maps import MapConditioner
 from undiffuse.conditioners.masked import MaskConditioner
 from undiffuse.conditioners.small import SmallConditioner
@@ -23,18 +23,18 @@ from undiffuse.evaluation.report import Report
 
 
 class Measurement(NamedTuple):
-    """The part that reads a context, and what measures how well the model follows it."""
+    """Whether a part reads a context, and what measures how well the model follows it."""
 
-    part: type
+    reads: Callable[[ConditionerPart], bool]
     measure: Callable[[Any, Bench], Measured | LeftOut]
 
 
 CONTEXTS = {
-    "mask": Measurement(MaskConditioner, measure_masks),
-    "map": Measurement(MapConditioner, measure_maps),
-    "small": Measurement(SmallConditioner, measure_small),
-    "label": Measurement(LabelConditioner, measure_labels),
-    "boxes": Measurement(BoxesConditioner, measure_boxes),
+    "mask": Measurement(lambda part: isinstance(part, MaskConditioner), measure_masks),
+    "map": Measurement(lambda part: isinstance(part, MapConditioner), measure_maps),
+    "small": Measurement(lambda part: isinstance(part, SmallConditioner), measure_small),
+    "label": Measurement(lambda part: "label" in part.fields, measure_labels),
+    "boxes": Measurement(lambda part: isinstance(part, BoxesConditioner), measure_boxes),
 }
 NOT_LEARNED = "the model has not learned it"
 
@@ -57,8 +57,8 @@ def evaluate_contexts(conditioner: Conditioner, bench: Bench) -> tuple[ContextsR
     reports: dict[str, Report] = {}
     shown: dict[str, list[Triple]] = {}
     left_out: dict[str, str] = {}
-    for name, (kind, measure) in CONTEXTS.items():
-        part = next((part for part in conditioner.parts if isinstance(part, kind)), None)
+    for name, (reads, measure) in CONTEXTS.items():
+        part = next((part for part in conditioner.parts if reads(part)), None)
         found = LeftOut(NOT_LEARNED) if part is None else measure(part, bench)
         if isinstance(found, LeftOut):
             left_out[name] = found.reason

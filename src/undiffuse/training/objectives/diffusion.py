@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import explain
 from undiffuse.core.pictures import grid_image
-from undiffuse.core.random import BatchNoise, uniform
+from undiffuse.core.random import BatchNoise
 from undiffuse.data.latents import LatentCache
 from undiffuse.data.readings import Readings
 from undiffuse.data.sampler import batch_indices
@@ -56,27 +57,26 @@ class DiffusionTraining(Objective[Noised]):
     Args:
         recipe: of kind "diffusion".
         model: the record whose denoiser is trained in place.
-        cache: latents and captions of the data set.
-        captions: encodes captions of the cache; None without text.
-        readings: what is shown of every rendering to parts that keep arrays; None when no part does.
+        caches: latents and captions, of one data set each.
+        captions: encodes captions of all of them; None without text.
+        readings: of every cache, what is shown of its renderings to parts that keep arrays; empty when no part does.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         model: LatentDiffusion,
-        cache: LatentCache,
+        caches: Sequence[LatentCache],
         captions: CaptionCache | None,
-        readings: Readings | None = None,
+        readings: Sequence[Readings] = (),
     ) -> None:
         terms = recipe.objective
         assert isinstance(terms, Terms)
         self.recipe = recipe
         self.terms = terms
         self.model = model
-        self.cache = cache
+        self.caches = caches
         self.captions = captions
-        self.readings = readings
         self.device = model.device
         self.kinds = dict(zip((spec.kind for spec in model.spec.conditioners), model.conditioner.parts, strict=True))
         self.drops = {spec.kind: spec.drop for spec in model.spec.conditioners}
@@ -87,15 +87,13 @@ class DiffusionTraining(Objective[Noised]):
         }
         learner = nn.ModuleDict({"network": model.denoiser.network, **learning})
         self.players = {"denoiser": learner.train().requires_grad_(True)}
-        self.shelf = Shelf(cache, captions, readings, self.kinds, self.device)
+        self.shelf = Shelf(caches, captions, readings, self.kinds, self.device)
 
     def batch(self, step: int, slots: range) -> Noised:
         """Latents, noise, levels and readings for these slots, functions of (seed, step, slot), where the nets are."""
         seed, size = self.recipe.run.seed, self.recipe.run.batch
         noise = BatchNoise(self.device, size, slots, "diffusion", seed, step)
-        variants = (uniform((size,), "variant", seed, step)[slots.start : slots.stop] * self.cache.variants).long()
-        indices = torch.from_numpy(batch_indices(seed, step, slots, size, len(self.cache)))
-        places = (indices * self.cache.variants + variants).to(self.device)
+        places = torch.from_numpy(batch_indices(seed, step, slots, size, len(self.shelf))).to(self.device)
         levels = draw_levels(self.terms.law, self.model.schedule, size, "level", seed, step)
         silent = noise.uniform("silent") < self.terms.drop
         said, readings = {}, {}
@@ -105,7 +103,7 @@ class DiffusionTraining(Objective[Noised]):
             kept = self.shelf.readings(kind, places)
             readings[kind] = part.vary(kept, BatchNoise(self.device, size, slots, "vary", kind, seed, step)) if kept else kept
         z = self.model.codec.normalise(self.shelf.latents(places))
-        return Noised(z, noise.normal("noise", self.cache.shape), _rows(levels, slots), places, said, readings)
+        return Noised(z, noise.normal("noise", self.caches[0].shape), _rows(levels, slots), places, said, readings)
 
     def loss(self, player: str, batch: Noised, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean weighted denoising loss over the batch."""
@@ -132,12 +130,12 @@ class DiffusionTraining(Objective[Noised]):
 
     def describe(self) -> dict[str, Any]:
         """Pictures, and sizes of the nets."""
-        return {"pictures": len(self.cache), **super().describe()}
+        return {"pictures": sum(map(len, self.caches)), **super().describe()}
 
     def warnings(self) -> list[str]:
         """Few pictures, or none with words."""
-        found = few_pictures(len(self.cache)) if self.terms.start is None else []
-        if self.captions is not None and not any(caption for row in self.cache.captions for caption in row):
+        found = few_pictures(sum(map(len, self.caches))) if self.terms.start is None else []
+        if self.captions is not None and not any(self.shelf.said):
             given = "no picture has a caption, so the model learns how they look but no words for them"
             found.append(explain(given, '--set "data.caption=my dog" gives all of them one'))
         return found
@@ -145,7 +143,7 @@ class DiffusionTraining(Objective[Noised]):
     def preview(self, step: int) -> Image.Image:
         """The recipe's prompts, or the first captions of the cache, or else classes, drawn from fixed seeds."""
         draw = Generator(self.model, device=str(self.device), precision="fp32", tell=None)
-        prompts = self.terms.preview_prompts or tuple(row[0] for row in self.cache.captions[:PREVIEWS])
+        prompts = self.terms.preview_prompts or tuple(row[0] for row in self.caches[0].captions[:PREVIEWS])
         if self.captions is None:
             prompts = ("",) * PREVIEWS
         part = self.kinds.get("label")

@@ -44,35 +44,51 @@ class Words:
 
 
 @dataclass(frozen=True)
+class Two:
+    """How two things stand (B,), -1 where there are no two, and the places in memory of both (B, 2)."""
+
+    ways: Tensor
+    places: Tensor
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What captions should call to mind: places in memory (B,), or, where they are `strange` (B,), others like them.
+
+    `two` tells of renderings of two things, and `words` are captions of no picture beside these.
+    """
+
+    sought: Tensor
+    strange: Tensor
+    two: Two | None = None
+    words: Words | None = None
+
+
+@dataclass(frozen=True)
 class Described:
-    """Normalised latents (B, C, h, w), and the token states of what is said of them."""
+    """Normalised latents (B, C, h, w), the token states of what is said of them, and what it should call to mind."""
 
     z: Tensor
     states: Tensor  # (B, N, D)
     mask: Tensor  # (B, N)
-    sought: Tensor | None = None  # (B,) places in memory
-    strange: Tensor | None = None  # (B,) whether others like it are sought in place of the picture itself
-    ways: Tensor | None = None  # (B,) how two things stand, -1 where there are no two
-    two: Tensor | None = None  # (B, 2) places in memory of both
-    words: Words | None = None  # beside them
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True)
 class Sought:
     """The place in memory that each rendering (N * V,) should call to mind, and the group (M + 1,) of each place.
 
-    Of renderings of two things `ways` (N * V,) tell how they stand, and `two` (N * V, 2) the places of both.
+    Where two things are told apart, `two` tells of each rendering how they stand and the places of both.
     """
 
     places: Tensor
     groups: Tensor
-    ways: Tensor | None = None
-    two: Tensor | None = None
+    two: Two | None = None
 
     def to(self, device: torch.device) -> Sought:
         """The same where the nets are."""
-        ways, two = (None if some is None else some.to(device) for some in (self.ways, self.two))
-        return Sought(self.places.to(device), self.groups.to(device), ways, two)
+        two = None if self.two is None else Two(self.two.ways.to(device), self.two.places.to(device))
+        return Sought(self.places.to(device), self.groups.to(device), two)
 
 
 class SketchTraining(Objective[Described]):
@@ -108,7 +124,7 @@ class SketchTraining(Objective[Described]):
         self.text = text
         self.cache = cache
         self.players = {PLAYER: text.sketcher.train().requires_grad_(True)}
-        self.shelf = Shelf(cache, captions, None, {"text": text}, model.device)
+        self.shelf = Shelf([cache], captions, [], {"text": text}, model.device)
         self.deviation = float(
             captions.states[:: max(1, len(captions.states) // EXAMPLES)].float().std()
         )  # short and long ones
@@ -129,9 +145,9 @@ class SketchTraining(Objective[Described]):
         z = self.model.codec.normalise(self.shelf.latents(places))
         if self.sought is None:
             return Described(z, states, mask)
-        ways, two = (None if some is None else some[places] for some in (self.sought.ways, self.sought.two))
-        strange, words = noise.uniform("strange") < self.terms.strange, self._words(step, slots)
-        return Described(z, states, mask, self.sought.places[places], strange, ways, two, words)
+        two = None if self.sought.two is None else Two(self.sought.two.ways[places], self.sought.two.places[places])
+        strange = noise.uniform("strange") < self.terms.strange
+        return Described(z, states, mask, Wanted(self.sought.places[places], strange, two, self._words(step, slots)))
 
     def _words(self, step: int, slots: range) -> Words | None:
         """Captions of foreign words beside these slots, and one of the places that each may call to mind."""
@@ -165,28 +181,30 @@ class SketchTraining(Objective[Described]):
         expected = net.expect(features).float()
         error = (expected - batch.z).square().mean()
         told = {"unexplained": error / batch.z.var(dim=0).mean()}
-        if self.sought is None or net.memory is None or batch.sought is None or batch.strange is None:
+        wanted = batch.wanted
+        if self.sought is None or net.memory is None or wanted is None:
             return error, {"loss": error, **told}
-        recall = recollection(net.memory.logits(features).float(), batch.sought, batch.strange, self.sought.groups).mean()
+        recall = recollection(net.memory.logits(features).float(), wanted.sought, wanted.strange, self.sought.groups).mean()
         loss = error + self.terms.recall * recall
         told["recall"] = recall
-        if batch.ways is not None:
-            of_two, told_of_two = self._loss_of_two(batch, features, expected.detach())
+        if wanted.two is not None:
+            of_two, told_of_two = self._loss_of_two(batch, wanted.two, wanted.strange, features, expected.detach())
             loss, told = loss + of_two, told | told_of_two
-        if batch.words is not None:
-            logits = net.memory.logits(net.read(batch.words.states, batch.words.mask)).float()
-            foreign = F.cross_entropy(logits, batch.words.sought, reduction="sum")
+        if wanted.words is not None:
+            logits = net.memory.logits(net.read(wanted.words.states, wanted.words.mask)).float()
+            foreign = F.cross_entropy(logits, wanted.words.sought, reduction="sum")
             loss = loss + self.terms.recall * foreign / len(batch.z)  # a word counts as much as a caption
             told["foreign"] = foreign / max(len(logits), 1)
         return loss, {"loss": loss, **told}
 
-    def _loss_of_two(self, batch: Described, features: Tensor, expected: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss_of_two(
+        self, batch: Described, asked: Two, strange: Tensor, features: Tensor, expected: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Of the rows with two things: which things they are, how they stand, and the map that both make."""
         net, sought = self.text.sketcher, self.sought
         assert net is not None and net.memory is not None and net.arrangement is not None and sought is not None
-        assert batch.ways is not None and batch.two is not None and batch.strange is not None
-        rows = (batch.ways >= 0).nonzero().flatten()  # perhaps none, and then every loss is 0
-        ways, two, strange = batch.ways[rows], batch.two[rows], batch.strange[rows]
+        rows = (asked.ways >= 0).nonzero().flatten()  # perhaps none, and then every loss is 0
+        ways, two, strange = asked.ways[rows], asked.places[rows], strange[rows]
         losses = {"way": F.cross_entropy(net.arrangement.way(features[rows]).float(), ways, reduction="none")}
         known = two < len(sought.groups) - 1  # in memory
         of_both = net.read_two(batch.states[rows], batch.mask[rows])

@@ -1,0 +1,97 @@
+"""`Lexicon`: nouns of a language, what each may mean, and what that is a kind of; read from the files of WordNet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from undiffuse.core.errors import DataError, explain
+
+SYNSETS, WORDS = "data.noun", "index.noun"
+IS_A = ("@", "@i")  # what WordNet calls hypernym and instance hypernym
+SENSE = "n"
+
+DEPICTED = {5: "animal", 6: "artifact", 8: "body", 10: "communication", 11: "event", 12: "feeling", 13: "food", 15: "location",
+            17: "object", 18: "person", 19: "phenomenon", 20: "plant", 25: "shape", 27: "substance", 28: "time"}  # fmt: skip
+"""WordNet's files of senses that can be pictured, by their number; acts, states, sums and the like are in others."""
+
+
+@dataclass(frozen=True)
+class Sense:
+    """One meaning: its names, the commonest first, a definition, the meanings that it is a kind of, and WordNet's file of it."""
+
+    names: tuple[str, ...]
+    definition: str
+    kinds: tuple[str, ...]
+    file: int
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Meanings by number, and by word, in lower case, the numbers of what it means, the commonest first."""
+
+    senses: Mapping[str, Sense]
+    words: Mapping[str, tuple[str, ...]]
+
+    def depicted(self, word: str, most: int) -> list[str]:
+        """The first meanings of a word, `most` of them, that can be pictured; none of proper names and unknown words."""
+        found = (number for number in self.words.get(word, ()) if self.senses[number].file in DEPICTED)
+        return [number for number in found if word in self.senses[number].names][:most]
+
+    def broader(self, number: str, most: int) -> dict[str, int]:
+        """What a meaning is a kind of, itself among it, with how many steps it is away; up to `most`."""
+        found = {number: 0}
+        waiting = deque([number])
+        while waiting:
+            at = waiting.popleft()
+            if found[at] < most:
+                new = [kind for kind in self.senses[at].kinds if kind not in found]
+                found |= dict.fromkeys(new, found[at] + 1)
+                waiting.extend(new)
+        return found
+
+
+def read_wordnet(folder: str | Path) -> Lexicon:
+    """The nouns of WordNet (Fellbaum 1998), from its database files of version 3.
+
+    Raises:
+        DataError: when they are not there, or are something else.
+    """
+    folder = Path(folder).expanduser()
+    senses, words = {}, {}
+    try:
+        for fields, definition in _lines(folder / SYNSETS):
+            senses[fields[0]] = _sense(fields, definition)
+        for fields, _ in _lines(folder / WORDS):
+            words[_plain(fields[0])] = tuple(fields[-int(fields[2]) :])
+        numbers = {number for meant in words.values() for number in meant} | {k for one in senses.values() for k in one.kinds}
+        if not words or not numbers <= senses.keys():
+            raise ValueError("the files do not belong together")
+    except OSError as error:
+        remedy = "install Debian's wordnet-base, or unpack WordNet 3 from wordnet.princeton.edu and name its folder 'dict'"
+        raise DataError(explain(f"no WordNet in {folder} ({error.strerror})", f"{SYNSETS} and {WORDS} are needed", remedy)) from None
+    except (ValueError, IndexError) as error:
+        given = f"{folder} holds something else than the database of WordNet 3 ({error})"
+        raise DataError(explain(given, f"{SYNSETS} and {WORDS} are needed")) from None
+    return Lexicon(senses, words)
+
+
+def _lines(path: Path) -> list[tuple[list[str], str]]:
+    """Fields and definition of every line; those that begin with blanks are the licence."""
+    lines = (line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("  "))
+    return [(fields.split(), definition.strip()) for fields, _, definition in (line.partition("| ") for line in lines)]
+
+
+def _sense(fields: Sequence[str], definition: str) -> Sense:
+    """A line of the synsets: number, file, type, so many names with a number each, so many pointers of four fields each."""
+    count = int(fields[3], 16)
+    names = tuple(_plain(name) for name in fields[4 : 4 + 2 * count : 2])
+    pointers = fields[5 + 2 * count :]
+    kinds = [pointers[at + 1] for at in range(0, len(pointers), 4) if pointers[at] in IS_A and pointers[at + 2] == SENSE]
+    return Sense(names, definition.partition("; ")[0], tuple(kinds), int(fields[1]))
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
