@@ -61,7 +61,7 @@ class TextSpec(PartSpec):
     """Captions through a frozen text encoder: token states for cross-attention, their mean as a vector.
 
     With `sketch` the part also delivers a map: the mean latent of a caption, as a net of these sizes expects it.
-    `classes` are the labels that may be told as well, each by its name; with `labelled` training fills in those of the data set.
+    `classes` are the labels that may be told as well, each by its name; with `labelled` training takes those of the data.
     `source` names where training takes the encoder from: "minilm" (the whole all-MiniLM-L6-v2, of whose
     vocabulary `rows` rows are kept), "default" (the embedded model's), a run, or a model folder.
     """
@@ -110,7 +110,9 @@ class TextSpec(PartSpec):
             raise SpecError(explain("a text conditioner without a tokenizer", "it needs tokenizer.json beside its weights"))
         encoder = BertEncoder(**self.encoder.model_dump())
         sketcher = None if self.sketch is None else Sketcher(self.encoder.width, **self.sketch.model_dump())
-        return TextConditioner(tokenizer, encoder, length=self.length, pooled=self.pooled, sketcher=sketcher, classes=self.classes)
+        return TextConditioner(
+            tokenizer, encoder, length=self.length, pooled=self.pooled, sketcher=sketcher, classes=self.classes
+        )
 
 
 class TextConditioner(ConditionerPart):

@@ -20,7 +20,7 @@ DEPICTED = {5: "animal", 6: "artifact", 8: "body", 10: "communication", 11: "eve
 
 @dataclass(frozen=True)
 class Sense:
-    """One meaning: its names, the commonest first, a definition, the meanings that it is a kind of, and WordNet's file of it."""
+    """One meaning: its names, the commonest first, a definition, what it is a kind of, and WordNet's file of it."""
 
     names: tuple[str, ...]
     definition: str
@@ -71,7 +71,9 @@ def read_wordnet(folder: str | Path) -> Lexicon:
             raise ValueError("the files do not belong together")
     except OSError as error:
         remedy = "install Debian's wordnet-base, or unpack WordNet 3 from wordnet.princeton.edu and name its folder 'dict'"
-        raise DataError(explain(f"no WordNet in {folder} ({error.strerror})", f"{SYNSETS} and {WORDS} are needed", remedy)) from None
+        raise DataError(
+            explain(f"no WordNet in {folder} ({error.strerror})", f"{SYNSETS} and {WORDS} are needed", remedy)
+        ) from None
     except (ValueError, IndexError) as error:
         given = f"{folder} holds something else than the database of WordNet 3 ({error})"
         raise DataError(explain(given, f"{SYNSETS} and {WORDS} are needed")) from None

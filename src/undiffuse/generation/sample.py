@@ -28,7 +28,7 @@ from undiffuse.diffusion.schedule import DiscreteSchedule
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.given import check_readable, fit, given_by, readings_of, window_of
 from undiffuse.generation.hires import LARGEST, Hires, enlarge
-from undiffuse.generation.lora_tags import spoken, tags_of
+from undiffuse.generation.lora_tags import tags_of
 from undiffuse.generation.refining import check_refinable
 from undiffuse.generation.request import Request
 from undiffuse.generation.scripts import check_script

@@ -121,7 +121,7 @@ def read_kept(path: Path, digest: str) -> dict[str, Tensor] | None:
         with safe_open(path, "pt") as file:
             if (file.metadata() or {}).get("digest") != digest:
                 return None
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError):
         return None
 

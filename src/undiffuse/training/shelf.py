@@ -19,7 +19,7 @@ from undiffuse.training.captions import CaptionCache
 
 
 class Shelf:
-    """Latents, captions, labels and readings by their place: rendering v of picture i lies at i * V + v, one cache after another.
+    """Latents, captions, labels and readings by their place: rendering v of picture i lies at i * V + v, cache after cache.
 
     Args:
         caches: latents, captions and labels, of one data set each.

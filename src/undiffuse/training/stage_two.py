@@ -74,7 +74,7 @@ def prepare_diffusion(
     place(model.denoiser, device)
     text = next((part for part in model.conditioner.parts if isinstance(part, TextConditioner)), None)
     encoded = None if text is None else encode_captions(text, caches, folder, progress)
-    folders = [folder / FOLDER, *(also_folder(folder, place) / FOLDER for place in range(len(also)))]
+    folders = [folder / FOLDER, *(also_folder(folder, number) / FOLDER for number in range(len(also)))]
     shown = []
     if any(part.stored for part in model.conditioner.parts):
         kept = zip(stores, caches, folders, strict=True)
@@ -180,14 +180,14 @@ def _conditioners(
     parts = list(start.conditioner.parts) if start is not None else []
     specs = [own.going_on(wanted.pop(own.kind, own)) for own in (start.spec.conditioners if start is not None else ())]
     surroundings = _surroundings(codec, data, 0)
-    for place, (part, spec) in enumerate(zip(parts, specs, strict=True)):
+    for number, (part, spec) in enumerate(zip(parts, specs, strict=True)):
         if isinstance(part, TextConditioner) and isinstance(spec, TextSpec):
-            specs[place] = spec = spec.fitted(surroundings)
+            specs[number] = spec = spec.fitted(surroundings)
             part.resize(spec.length)
             part.call(spec.classes)
         if isinstance(part, MapConditioner) and surroundings.map_classes not in ((), part.classes):
-            parts[place] = part.knowing(surroundings.map_classes)
-            specs[place] = spec.model_copy(update={"classes": surroundings.map_classes})
+            parts[number] = part.knowing(surroundings.map_classes)
+            specs[number] = spec.model_copy(update={"classes": surroundings.map_classes})
     with seeded(recipe, "conditioners"):
         for spec in sorted(wanted.values(), key=lambda spec: spec.kind != "text"):  # words first: they set the width of tokens
             if isinstance(spec, TextSpec):
@@ -213,6 +213,4 @@ def _surroundings(codec: Codec, data: Sequence[Dataset], token_width: int) -> Su
         given = f"semantic maps of {' and '.join(str(some.path) for some in mapped)}"
         raise SpecError(explain(given, "their classes differ, and a model has one list of them", "leave all but one out"))
     classes = tuple(mapped[0].map_classes) if mapped else ()
-    return Surroundings(
-        codec.channels, codec.factor, tuple(sorted(labels)), classes, tuple(sorted(boxed)), token_width or None
-    )
+    return Surroundings(codec.channels, codec.factor, tuple(sorted(labels)), classes, tuple(sorted(boxed)), token_width or None)

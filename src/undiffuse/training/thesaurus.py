@@ -148,7 +148,7 @@ def likeness(
 
 
 def kin(senses: Sequence[str], named: Mapping[str, Sequence[int]], lexicon: Lexicon) -> dict[int, float]:
-    """By label, half for every step that one of these senses is away from what the label names (`named`), if it is a kind of it."""
+    """By label, half for every step that one of these senses is away from what that label names (`named`), as a kind of it."""
     found: dict[int, float] = {}
     for number in senses:
         for broader, steps in lexicon.broader(number, STEPS).items():
@@ -179,9 +179,7 @@ def _meanings(
     shares = torch.softmax(kept["likeness"].double() / WARMTH, dim=1)
     telling = kept["likeness"][:, 0] >= (-1 if lexicon is None else LEAST)
     rows = zip(words, kept["labels"].tolist(), shares.tolist(), telling.tolist(), strict=True)
-    return {
-        word: dict(zip((labels[place] for place in near), share, strict=True)) for word, near, share, tells in rows if tells
-    }
+    return {word: {labels[int(at)]: p for at, p in zip(near, share, strict=True)} for word, near, share, told in rows if told}
 
 
 def _nouns(lexicon: Lexicon) -> list[str]:
@@ -203,7 +201,7 @@ def _tell(word: str, number: str, lexicon: Lexicon) -> str:
 
 @torch.no_grad()
 def _directions(text: TextConditioner, said: Sequence[str], progress: Progress | None = None) -> Tensor:
-    """Mean states (S, D) of what is said, as long as 1; those of similar length are read together, to the end of definitions."""
+    """Mean states (S, D) of what is said, as long as 1; those of similar length are read together, and whole definitions."""
     order = sorted(range(len(said)), key=lambda place: len(said[place]))
     found = torch.empty(len(said), text.token_width)
     length = text.length

@@ -62,7 +62,7 @@ def test_files_that_are_not_there_or_something_else_are_told(folder: Path) -> No
     with pytest.raises(DataError, match=r"no WordNet in .*nowhere .*install Debian's wordnet-base"):
         read_wordnet(folder / "nowhere")
     (folder / "index.noun").write_text("animal n 1 0 1 1 00000077\n")
-    with pytest.raises(DataError, match="something else than the database of WordNet 3 .*do not belong together"):
+    with pytest.raises(DataError, match=r"something else than the database of WordNet 3 .*do not belong together"):
         read_wordnet(folder)
     (folder / "index.noun").write_text("a list of animals\n")
     with pytest.raises(DataError, match="something else"):

@@ -269,7 +269,9 @@ def test_words_read_labels_if_they_are_told_to(
         drawn("", "mon")
 
 
-def test_words_that_are_to_read_labels_need_some(diffusion_recipe: Path, make_photos: Callable[..., Path], tiny_folder: Path) -> None:
+def test_words_that_are_to_read_labels_need_some(
+    diffusion_recipe: Path, make_photos: Callable[..., Path], tiny_folder: Path
+) -> None:
     changes = [f"data.path={make_photos(3, 'texts')}", f"objective.codec={tiny_folder}", "conditioners.text.labelled=true"]
     recipe = settle(load_recipe(diffusion_recipe, [*changes, f"conditioners.text.source={tiny_folder}"]))
     with pytest.raises(SpecError, match="labelled = true, but the data set names no classes"):
@@ -299,5 +301,5 @@ def test_maps_of_other_classes_go_on_from_what_is_known_of_theirs(
 
 
 def test_maps_of_other_classes_need_a_projection() -> None:
-    with pytest.raises(SpecError, match="maps of 1 classes for a model of 2 .* it knows sky, ground; use maps of these"):
+    with pytest.raises(SpecError, match=r"maps of 1 classes for a model of 2 .* it knows sky, ground; use maps of these"):
         MapConditioner(("sky", "ground"), 2, None).knowing(("water",))

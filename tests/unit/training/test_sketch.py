@@ -319,7 +319,7 @@ def test_what_is_about_a_memory_needs_one(recipe_file: Path) -> None:
 
 
 def test_sketches_are_learned_from_one_data_set(recipe_file: Path) -> None:
-    with pytest.raises(SpecError, match="data.also in a recipe of kind 'sketch'; only U-Nets learn from several data sets"):
+    with pytest.raises(SpecError, match=r"data\.also in a recipe of kind 'sketch'; only U-Nets learn from several data sets"):
         load_recipe(recipe_file, ['data.also=[{path = "more"}]'])
 
 
