@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from undiffuse.conditioners.base import PartSpec
 from undiffuse.conditioners.text import SketchSpec, TextSpec
 from undiffuse.core.errors import SpecError, UsageError, explain
 from undiffuse.core.spec import Spec
@@ -305,8 +306,20 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write the resolved recipe as JSON; the file appears whole or not at all."""
-    write_text(path, json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
+    """Write the resolved recipe as JSON; the file appears whole or not at all.
+
+    What conditioners leave out stays out: a model to go on from fills it in, and would not where a default had been written.
+    """
+    told = recipe.model_dump(mode="json")
+    told["conditioners"] = [_as_said(part) for part in recipe.conditioners]
+    if isinstance(recipe.objective, SketchObjective) and recipe.objective.words is not None:
+        told["objective"]["words"] = _as_said(recipe.objective.words)
+    write_text(path, json.dumps(told, indent=2) + "\n")
+
+
+def _as_said(part: PartSpec) -> dict[str, Any]:
+    """A conditioner's table with what was said of it alone, and its kind."""
+    return {"kind": part.kind} | part.model_dump(mode="json", exclude_unset=True)
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -35,6 +35,14 @@ def test_what_is_written_is_read_back(name: str, tmp_path: Path, request: pytest
     assert json.loads((tmp_path / "recipe.json").read_text())["optimizer"]["betas"] == [0.9, 0.99]
 
 
+def test_what_conditioners_leave_out_stays_out(diffusion_recipe: Path, tmp_path: Path) -> None:
+    """A model to go on from fills it in, in a run that is resumed as in one that begins."""
+    recipe = load_recipe(diffusion_recipe, ["conditioners.map.drop=0.5"])
+    write_recipe(recipe, tmp_path / "recipe.json")
+    again = read_recipe(tmp_path / "recipe.json")
+    assert [part.model_fields_set for part in again.conditioners] == [{"kind", "length"}, {"kind", "drop"}]
+
+
 def test_a_missing_recipe_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'.*none\.toml' is not there.*see recipes/"):
         load_recipe(tmp_path / "none.toml")

@@ -26,7 +26,7 @@ from undiffuse.training.captions import cache_captions
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.objectives.sketch import SketchTraining, recollection, shown
 from undiffuse.training.prepare import prepare
-from undiffuse.training.recipe import Recipe, load_recipe
+from undiffuse.training.recipe import Recipe, load_recipe, read_recipe
 from undiffuse.training.run import resume, train
 from undiffuse.training.start import settle
 from undiffuse.training.thesaurus import Thesaurus
@@ -375,6 +375,23 @@ def test_another_text_encoder_can_take_the_place_of_the_old_one(recipe_file: Pat
     model = load_model(train(settle(load_recipe(recipe_file, [words, "run.steps=1"])), tmp_path / "run"))
     text = next(part for part in model.conditioner.parts if isinstance(part, TextConditioner))
     assert text.length == 5 and sketch_of(model, "red picture").shape == (1, 4, 8, 8)
+
+
+def test_another_text_encoder_reads_the_labels_of_the_one_before(
+    recipe_file: Path, tiny_model: LatentDiffusion, tiny_folder: Path, tmp_path: Path
+) -> None:
+    text, label = tiny_model.spec.conditioners
+    spec = tiny_model.spec.model_copy(update={"conditioners": (text.model_copy(update={"classes": ("owl",)}), label)})
+    own = tiny_model.conditioner.parts[0]
+    assert isinstance(own, TextConditioner)
+    save_model(build_model(spec, own.tokenizer), tmp_path / "start")
+    words = f'objective.words={{ source = "{tiny_folder}", length = 5 }}'
+    recipe = settle(load_recipe(recipe_file, [words, f"objective.start={tmp_path / 'start'}", "run.steps=1"]))
+    train(recipe, tmp_path / "run")
+    longer = read_recipe(tmp_path / "run" / "recipe.json", ["run.steps=2"])
+    model = load_model(resume(tmp_path / "run", recipe=settle(longer)))
+    again = model.conditioner.parts[0]
+    assert isinstance(again, TextConditioner) and (again.classes, again.length) == (("owl",), 5)
 
 
 def test_a_sketch_can_be_learned_anew(recipe_file: Path, tmp_path: Path) -> None:

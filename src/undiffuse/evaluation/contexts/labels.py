@@ -19,6 +19,7 @@ from undiffuse.evaluation.references import directions_of, ranks
 from undiffuse.evaluation.report import Figure, Report
 from undiffuse.evaluation.retrieval import TOP, top
 
+FEWEST = 2  # classes: one is always the right one
 REFERENCES = 4000  # training pictures, evenly over the classes
 
 
@@ -46,6 +47,8 @@ def measure_labels(part: LabelConditioner | TextConditioner, bench: Bench) -> Me
     order = bench.order("train", "label", lambda row: label_in(row, field) in classes)
     chosen = evenly({index: str(label_in(bench.pictures.rows[index], field)) for index in order}, REFERENCES)
     trained = ((str(label_in(view.row, field)), view.pixels) for view in bench.views(chosen))
+    if len({label_in(bench.pictures.rows[index], field) for index in chosen}) < FEWEST:
+        return LeftOut(f"of the classes of the model fewer than {FEWEST} are in the data set")
     names, features = bench.described(trained, len(chosen))
     there = set(names)
     views = list(islice(bench.views(bench.order("val", "label", lambda row: label_in(row, field) in there)), bench.count))

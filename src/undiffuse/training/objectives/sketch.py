@@ -32,6 +32,7 @@ from undiffuse.training.thesaurus import Thesaurus
 PREVIEWS = 16
 EXAMPLES = 100_000  # token states, about, that tell how far they deviate
 PLAYER = "sketcher"
+WORD_NOISE = 0.5  # of the noise of captions, for foreign words: what is said of these is in fewer tokens
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class SketchTraining(Objective[Described]):
         noise = BatchNoise(self.model.device, size, slots, "sketch", seed, step)
         said = noise.uniform("silent") >= self.terms.drop
         cond = self.shelf.cond("text", places, said, {}, self.cache.shape[1:])
-        states, mask = self._heard(cond, noise)
+        states, mask = self._heard(cond, noise, self.terms.noise)
         z = self.model.codec.normalise(self.shelf.latents(places))
         if self.sought is None:
             return Described(z, states, mask)
@@ -160,17 +161,21 @@ class SketchTraining(Objective[Described]):
         rows = (noise.uniform("row") * len(self.thesaurus.numbers)).long()
         choices = self.thesaurus.places[rows]  # (W, K)
         chosen = (noise.uniform("choice") * choices.shape[1]).long()
-        states, mask = self._heard(self.thesaurus.captions.gather(self.thesaurus.numbers[rows]), noise)
+        cond = self.thesaurus.captions.gather(self.thesaurus.numbers[rows])
+        states, mask = self._heard(cond, noise, WORD_NOISE * self.terms.noise)
         return Words(states, mask, choices.gather(1, chosen[:, None])[:, 0])
 
-    def _heard(self, cond: Conditioning, noise: BatchNoise) -> tuple[Tensor, Tensor]:
-        """Token states (B, N, D) as the net hears them, disturbed, up to the longest caption, and which count (B, N)."""
+    def _heard(self, cond: Conditioning, noise: BatchNoise, share: float) -> tuple[Tensor, Tensor]:
+        """Token states (B, N, D) as the net hears them, disturbed by that share of their deviation, and which count (B, N).
+
+        They go up to the longest caption.
+        """
         states, mask = cond.tokens, cond.token_mask
         assert states is not None and mask is not None
         longest = int(mask.sum(1).max()) if len(mask) else 0
-        if self.terms.noise:
+        if share:
             disturbance = noise.normal("states", states.shape[1:])  # whatever else is in the batch
-            states = states + self.terms.noise * self.deviation * disturbance * mask[..., None]
+            states = states + share * self.deviation * disturbance * mask[..., None]
         return states[:, :longest], mask[:, :longest]
 
     def loss(self, player: str, batch: Described, step: int) -> tuple[Tensor, dict[str, Tensor]]:

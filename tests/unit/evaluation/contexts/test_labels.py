@@ -54,10 +54,16 @@ def test_the_field_is_the_one_that_holds_the_classes() -> None:
     assert label_field(rows, ["tree"]) is None
 
 
-def test_classes_that_the_model_never_learned_are_not_asked_for(bench, painter) -> None:
+def test_classes_that_the_model_never_learned_are_not_asked_for(bench, painter, scenery) -> None:
+    scenery.rows = [row if index % 3 else replace(row, label="autumn") for index, row in enumerate(scenery.rows)]
     draw = painter()
-    measure_labels(LabelConditioner(("summer", "spring"), 8), bench(draw))
-    assert {said["label"] for said in draw.asked} == {"summer"}
+    measure_labels(PART, bench(draw))
+    assert {said["label"] for said in draw.asked} == {"winter", "summer"}
+
+
+def test_one_class_is_no_question(bench, painter) -> None:
+    found = measure_labels(LabelConditioner(("summer", "spring"), 8), bench(painter()))
+    assert found == LeftOut("of the classes of the model fewer than 2 are in the data set")
 
 
 def test_a_set_without_these_classes_is_left_out(bench) -> None:
