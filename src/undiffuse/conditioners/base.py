@@ -121,11 +121,12 @@ class ConditionerPart(nn.Module, ABC):
     empty. A row without its readings, or with None in them, gets the null: what the model learned to take for
     "nothing was said". `stored` tells that readings are arrays, to be kept with the latents; `guided` that
     guidance leaves the part out of what it steers away from; `needs` names fields without which nothing is drawn, if
-    the part was never left out; `frozen` that its weights never learn. `against` holds readings that negative prompts are
-    told, whatever was said.
+    the part was never left out; `frozen` that its weights never learn; `classes` are the names that it knows, if any.
+    `against` holds readings that negative prompts are told, whatever was said.
     """
 
     fields: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     readings: ClassVar[tuple[str, ...]] = ()
     stored: ClassVar[bool] = True
     guided: ClassVar[bool] = True

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from itertools import islice
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Size, Surroundings, Word
+from undiffuse.conditioners.base import Batched, ConditionerPart, Fields, PartSpec, Routes, Sight, Size, Surroundings, Word
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 
@@ -79,6 +79,16 @@ class LabelConditioner(ConditionerPart):
         self.token_width = width if route == "tokens" else 0
         self.vector_width = width if route == "vector" else 0
 
+    def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
+        """The label.
+
+        Raises:
+            SpecError: for a label that is not among the classes.
+        """
+        for row in given:
+            self.index(row.get("label"))
+        return super().read(given, sight)
+
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
         """The vector (B, D) or the single token (B, 1, D) of each row's label.
 
@@ -115,7 +125,7 @@ class LabelConditioner(ConditionerPart):
 
 def known_labels(parts: Iterable[ConditionerPart]) -> tuple[str, ...]:
     """The labels that a model with these parts reads, whichever of them reads labels; () when none does."""
-    return next((tuple(getattr(part, "classes", ())) for part in parts if "label" in part.fields), ())
+    return next((part.classes for part in parts if "label" in part.fields), ())
 
 
 def check_label(label: str, classes: Collection[str]) -> None:

@@ -83,15 +83,14 @@ class MapConditioner(ConditionerPart):
             given = f"maps of {len(classes)} classes for a model of {len(self.classes)} that reads their shares as they are"
             raise SpecError(explain(given, f"it knows {', '.join(self.classes)}", "use maps of these"))
         other = MapConditioner(classes, self.factor, self.spatial_channels).to(self.device)
-        assert other.project is not None
+        assert other.project is not None and other.project.bias is not None and self.project.bias is not None
+        known = (*self.classes, None)  # the last share tells that there is a map at all
         with torch.no_grad():
             other.project.weight.zero_()
-            for place, name in enumerate((*classes, None)):  # the last share tells that there is a map at all
-                known = len(self.classes) if name is None else self.classes.index(name) if name in self.classes else None
-                if known is not None:
-                    other.project.weight[:, place] = self.project.weight[:, known]
-            if self.project.bias is not None and other.project.bias is not None:
-                other.project.bias.copy_(self.project.bias)
+            other.project.bias.copy_(self.project.bias)
+            for place, name in enumerate((*classes, None)):
+                if name in known:
+                    other.project.weight[:, place] = self.project.weight[:, known.index(name)]
         return other
 
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:

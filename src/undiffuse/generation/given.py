@@ -14,7 +14,6 @@ from torch import Tensor
 
 from undiffuse.checkpoints.efficientnet import find_efficientnet, load_efficientnet
 from undiffuse.conditioners.base import Sight
-from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.conditioners.maps import MapConditioner
 from undiffuse.conditioners.palette import read_painting
 from undiffuse.core.pictures import to_pixels
@@ -94,9 +93,6 @@ def check_readable(request: Request, model: LatentDiffusion) -> None:
         torch.zeros,
     )
     model.conditioner.read([given_by(request, model)], blind)
-    for part in model.conditioner.parts:
-        if isinstance(part, LabelConditioner):
-            part.index(request.label)
 
 
 def window_of(request: Request, model: LatentDiffusion) -> Window | None:

@@ -43,6 +43,7 @@ def prepare_sketch(
         SpecError: when that model has no text part to give it to or reads maps already, or sizes do not fit its latents.
         DataError, CheckpointError: when pictures or the model cannot be read.
     """
+    lexicon = None if terms.lexicon is None else read_wordnet(terms.lexicon)  # first: what follows takes minutes
     model = load_model(terms.start)
     _, pictures, _ = open_pictures(recipe)
     place(model.codec, device)
@@ -58,7 +59,6 @@ def prepare_sketch(
     if terms.foreign:
         said = (caption for row in cache.captions for caption in row)
         remembered = [pictures.rows[place] for place in in_sketcher.tolist()]
-        lexicon = None if terms.lexicon is None else read_wordnet(terms.lexicon)
         render, seed = recipe.data.render, recipe.run.seed
         thesaurus = make_thesaurus(text, said, remembered, render, seed, folder, lexicon, progress)
     model = _with_sketch(recipe, terms, model, text, cache, len(in_sketcher) if terms.remember else 0)

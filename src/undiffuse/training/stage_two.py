@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,13 @@ def prepare_diffusion(
     place(codec, device)
     also = open_also(recipe)
     stores = [pictures, *(some for _, some in also)]
+    surroundings = _surroundings(codec, [data, *(some for some, _ in also)])
     cache = encode_pictures(recipe, terms.variants, codec, pictures, folder, progress)
     caches = [cache, *encode_also(recipe, codec, stores[1:], folder, progress)]
     if start is None or terms.codec is not None:
         codec, codec_spec = _normalised(codec, codec_spec, cache, terms.importance, folder / FOLDER)
     captions = [caption for one in caches for row in one.captions for caption in row]
-    parts, specs = _conditioners(recipe, start, codec, captions, [data, *(some for some, _ in also)])
+    parts, specs = _conditioners(recipe, start, captions, surroundings)
     model = _model(recipe, terms, start, codec, codec_spec, parts, specs)
     model.to(device)
     place(model.denoiser, device)
@@ -173,13 +175,12 @@ def _fitted(spec: UNetSpec, parts: Sequence[PartSpec], anew: bool) -> UNetSpec:
 
 
 def _conditioners(
-    recipe: Recipe, start: LatentDiffusion | None, codec: Codec, captions: Sequence[str], data: Sequence[Dataset]
+    recipe: Recipe, start: LatentDiffusion | None, captions: Sequence[str], surroundings: Surroundings
 ) -> tuple[list[ConditionerPart], list[PartSpec]]:
     """The parts of the model to start from, then those that the recipe adds."""
     wanted = {part.kind: part for part in recipe.conditioners}
     parts = list(start.conditioner.parts) if start is not None else []
     specs = [own.going_on(wanted.pop(own.kind, own)) for own in (start.spec.conditioners if start is not None else ())]
-    surroundings = _surroundings(codec, data, 0)
     for number, (part, spec) in enumerate(zip(parts, specs, strict=True)):
         if isinstance(part, TextConditioner) and isinstance(spec, TextSpec):
             specs[number] = spec = spec.fitted(surroundings)
@@ -193,14 +194,14 @@ def _conditioners(
             if isinstance(spec, TextSpec):
                 part, spec = load_text(spec.fitted(surroundings), captions)
             else:
-                spec = spec.fitted(_surroundings(codec, data, join_routes(specs).tokens))
+                spec = spec.fitted(replace(surroundings, token_width=join_routes(specs).tokens or None))
                 part = spec.build(None)
             parts.append(part)
             specs.append(spec)
     return parts, specs
 
 
-def _surroundings(codec: Codec, data: Sequence[Dataset], token_width: int) -> Surroundings:
+def _surroundings(codec: Codec, data: Sequence[Dataset]) -> Surroundings:
     """What follows from the codec and the data sets, whose labels are taken together.
 
     Raises:
@@ -213,4 +214,4 @@ def _surroundings(codec: Codec, data: Sequence[Dataset], token_width: int) -> Su
         given = f"semantic maps of {' and '.join(str(some.path) for some in mapped)}"
         raise SpecError(explain(given, "their classes differ, and a model has one list of them", "leave all but one out"))
     classes = tuple(mapped[0].map_classes) if mapped else ()
-    return Surroundings(codec.channels, codec.factor, tuple(sorted(labels)), classes, tuple(sorted(boxed)), token_width or None)
+    return Surroundings(codec.channels, codec.factor, tuple(sorted(labels)), classes, tuple(sorted(boxed)))

@@ -80,7 +80,7 @@ def make_thesaurus(
         progress: told (done, in all, what).
 
     Raises:
-        DataError: when no picture has a label, or captions have every word.
+        DataError: when no picture has a label, or no word is left that is like one.
     """
     by_label: dict[str, list[int]] = {}
     for place, row in enumerate(remembered):
@@ -92,13 +92,13 @@ def make_thesaurus(
     labels = sorted(by_label)
     taken = {word for caption in captions for word in WORD.findall(caption.lower())}
     words = [word for word in (_nouns(lexicon) if lexicon else vocabulary(text.tokenizer)) if _is_new(word, taken)]
-    if not words:
-        allowed = "objective.foreign teaches the others"
-        raise DataError(explain("captions have every word of the text encoder", allowed, "leave objective.foreign out"))
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    meant = _meanings(text, words, labels, lexicon, folder / FOLDER / FILE, progress)
+    meant = _meanings(text, words, labels, lexicon, folder / FOLDER / FILE, progress) if words else {}
     if lexicon is not None:
         meant |= {many: {label: 1.0} for label in labels if _is_new(many := plural(label), taken)}
+    if not meant:
+        given = f"captions have every word of the {'lexicon that is like a label' if lexicon else 'text encoder'}"
+        raise DataError(explain(given, "objective.foreign teaches the others", "leave objective.foreign out"))
     styles = sorted({str(row.fields["style"]) for row in remembered if row.fields.get("style")})
     shelves = _shelves(remembered)
     said, places = [], []

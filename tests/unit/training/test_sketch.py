@@ -323,6 +323,13 @@ def test_sketches_are_learned_from_one_data_set(recipe_file: Path) -> None:
         load_recipe(recipe_file, ['data.also=[{path = "more"}]'])
 
 
+def test_a_lexicon_that_is_not_there_is_told_before_anything_is_encoded(recipe_file: Path, tmp_path: Path) -> None:
+    changes = ["objective.remember=true", "objective.foreign=0.5", f"objective.lexicon={tmp_path}"]
+    with pytest.raises(DataError, match="no WordNet in"):
+        prepare(settle(load_recipe(recipe_file, changes)), tmp_path / "run", CPU)
+    assert not (tmp_path / "run" / "latents").exists()
+
+
 def test_latents_of_before_do_not_tell_which_two_are_shown(recipe_of_two: Recipe, tmp_path: Path) -> None:
     prepare(recipe_of_two, tmp_path, CPU)
     captions = tmp_path / "latents" / "captions.jsonl"

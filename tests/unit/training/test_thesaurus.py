@@ -131,5 +131,7 @@ def test_the_seed_chooses(text: TextConditioner, tmp_path: Path) -> None:
 def test_what_cannot_teach_is_refused(text: TextConditioner, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"without labels; .*set data\.label"):
         make_thesaurus(text, SAID, ROWS[3:], SPEC, seed=1, folder=tmp_path)
-    with pytest.raises(DataError, match="captions have every word"):
+    with pytest.raises(DataError, match="captions have every word of the lexicon that is like a label"):
+        make_thesaurus(text, ["dogs, boats"], ROWS, SPEC, 1, tmp_path / "words", Lexicon({}, {}))
+    with pytest.raises(DataError, match="captions have every word of the text encoder"):
         make_thesaurus(text, ["a hound on a ship, a dog on a boat, flat, noto, white background"], ROWS, SPEC, 1, tmp_path)

@@ -45,10 +45,11 @@ def measure_labels(part: LabelConditioner | TextConditioner, bench: Bench) -> Me
     field = label_field(bench.pictures.rows, part.classes)
     classes = set(part.classes)
     order = bench.order("train", "label", lambda row: label_in(row, field) in classes)
-    chosen = evenly({index: str(label_in(bench.pictures.rows[index], field)) for index in order}, REFERENCES)
-    trained = ((str(label_in(view.row, field)), view.pixels) for view in bench.views(chosen))
-    if len({label_in(bench.pictures.rows[index], field) for index in chosen}) < FEWEST:
+    labelled = {index: str(label_in(bench.pictures.rows[index], field)) for index in order}
+    if len(set(labelled.values())) < FEWEST:
         return LeftOut(f"of the classes of the model fewer than {FEWEST} are in the data set")
+    chosen = evenly(labelled, REFERENCES)
+    trained = ((str(label_in(view.row, field)), view.pixels) for view in bench.views(chosen))
     names, features = bench.described(trained, len(chosen))
     there = set(names)
     views = list(islice(bench.views(bench.order("val", "label", lambda row: label_in(row, field) in there)), bench.count))
