@@ -15,8 +15,11 @@ from safetensors.torch import load_file, save_file
 from undiffuse.checkpoints import api, native
 from undiffuse.checkpoints.api import find_folder, load_codec, load_model, save_model
 from undiffuse.checkpoints.native import save_codec
+from undiffuse.conditioners.text import TextConditioner
+from undiffuse.conditioners.thesaurus import Thesaurus
 from undiffuse.core.errors import CheckpointError, MissingKeys, ShapeMismatch, SpecError, UnknownFormat
 from undiffuse.core.random import normal
+from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import CodecSpec, LatentSpec
 from undiffuse.networks.autoencoder import Autoencoder
@@ -54,6 +57,38 @@ def test_a_loaded_model_reads_captions_and_labels_as_before(tiny_model: LatentDi
     before, after = tiny_model.conditioner(ROWS).slots(), load_model(tiny_folder).conditioner(ROWS).slots()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.fixture
+def reading_others(tiny_model: LatentDiffusion, tmp_path: Path) -> Path:
+    """A folder of the tiny model that reads a word as another."""
+    text, label = tiny_model.spec.conditioners
+    part = tiny_model.conditioner.parts[0]
+    assert isinstance(part, TextConditioner)
+    spec = tiny_model.spec.model_copy(update={"conditioners": (text.model_copy(update={"thesaurus": True}), label)})
+    model = build_model(spec, part.tokenizer)
+    model.conditioner.parts[0].thesaurus = Thesaurus({"vixen": "fox"})
+    save_model(model, tmp_path / "reading")
+    return tmp_path / "reading"
+
+
+def test_a_thesaurus_comes_back_and_tells_models_apart(reading_others: Path) -> None:
+    model = load_model(reading_others)
+    assert model.conditioner.parts[0].read_as("a vixen") == {"vixen": "fox"}
+    before = model.fingerprint
+    model.conditioner.parts[0].thesaurus = Thesaurus({"vixen": "boat"})
+    assert model.fingerprint != before
+    model.conditioner.parts[0].thesaurus = None
+    save_model(model, reading_others)
+    assert {path.name for path in reading_others.iterdir()} == FILES
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"vixen": 1}'])
+def test_a_thesaurus_that_is_missing_or_broken_is_told(reading_others: Path, content: str | None) -> None:
+    path = reading_others / "thesaurus.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(CheckpointError, match=r"thesaurus\.json cannot be read: .*copy the whole model folder again"):
+        load_model(reading_others)
 
 
 @pytest.mark.parametrize(("form", "bound"), [("fp16", 2**-11), ("int8", 1 / 254)])

@@ -12,8 +12,9 @@ from undiffuse.core.errors import CheckpointError, explain
 
 SPEC = "spec.json"
 CARD = "README.md"
+TOKENIZER, THESAURUS = "tokenizer.json", "thesaurus.json"
 PARTS = ("autoencoder", "denoiser", "conditioner", "preview")
-OURS = (SPEC, "tokenizer.json", *(f"{part}.safetensors" for part in PARTS))
+OURS = (SPEC, TOKENIZER, THESAURUS, *(f"{part}.safetensors" for part in PARTS))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Our own folder layout: `spec.json`, one `.safetensors` file a part, `tokenizer.json`, `README.md`.
+"""Our own folder layout: `spec.json`, one `.safetensors` file a part, `tokenizer.json`, `thesaurus.json`, `README.md`.
 
 A model folder holds autoencoder, denoiser and conditioner; a codec folder only the autoencoder. Both may hold a
 decoder for previews. Nothing in them is executed and no Python path is named.
@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from undiffuse.checkpoints.folder import CARD, SPEC, replacing
+from undiffuse.checkpoints.folder import CARD, SPEC, THESAURUS, TOKENIZER, replacing
 from undiffuse.checkpoints.tensors import load_into, save_tensors
 from undiffuse.conditioners.text import TextConditioner, TextSpec
+from undiffuse.conditioners.thesaurus import Thesaurus
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 from undiffuse.core.spec import pick
 from undiffuse.model.build import build_codec, build_model
@@ -24,7 +25,6 @@ from undiffuse.networks.autoencoder import Coder
 from undiffuse.networks.text.wordpiece import load_wordpiece
 from undiffuse.networks.tiny_decoder import TinyDecoder
 
-TOKENIZER = "tokenizer.json"
 MODEL_FORMAT = "undiffuse-model/1"
 CODEC_FORMAT = "undiffuse-codec/1"
 
@@ -105,6 +105,8 @@ def save_model_folder(
         for part in model.conditioner.parts:
             if isinstance(part, TextConditioner):
                 part.tokenizer.save(str(fresh / TOKENIZER))
+            if part.thesaurus is not None:
+                _write_json(fresh / THESAURUS, part.thesaurus.meant)
         if card is not None:
             (fresh / CARD).write_text(card, encoding="utf-8")
 
@@ -125,7 +127,21 @@ def load_model_folder(folder: Path) -> LatentDiffusion:
     model = build_model(spec, load_wordpiece(folder / TOKENIZER) if reads_text else None)
     for name, part in model.parts().items():
         load_into(part, folder / f"{name}.safetensors")
+    for part, own in zip(model.conditioner.parts, spec.conditioners, strict=True):
+        if isinstance(own, TextSpec) and own.thesaurus:
+            part.thesaurus = _read_thesaurus(folder / THESAURUS)
     return model.eval()
+
+
+def _read_thesaurus(path: Path) -> Thesaurus:
+    try:
+        meant = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(meant, dict) or not all(isinstance(word, str) for word in meant.values()):
+            raise ValueError("it must hold words by words")
+    except (OSError, ValueError) as error:
+        given, allowed = f"{path} cannot be read: {error}", "it tells which words are read as others"
+        raise CheckpointError(explain(given, allowed, "copy the whole model folder again")) from None
+    return Thesaurus(meant)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

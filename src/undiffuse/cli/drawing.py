@@ -285,10 +285,12 @@ def _generator(means: Means, origin: Origin | None, console: Console) -> Generat
 
 
 def _remarks(draw: Generator, requests: list[Request], console: Console) -> list[str]:
-    from undiffuse.generation.sample import unread
+    from undiffuse.generation.sample import read_as, unread
 
     texts = dict.fromkeys(text for request in requests for text in unread(request, draw.model))
     remarks = [f"the end of this prompt goes unread, it is too long for the model: {text!r}" for text in texts]
+    others = {word: meant for request in requests for word, meant in read_as(request, draw.model).items()}
+    remarks += [f"{word!r} is read as {meant!r}" for word, meant in others.items()]
     for remark in remarks:
         console.remark(remark)
     return remarks

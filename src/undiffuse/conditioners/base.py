@@ -23,6 +23,7 @@ from pydantic import Field
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from undiffuse.conditioners.thesaurus import Thesaurus
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.core.random import BatchNoise
@@ -122,7 +123,8 @@ class ConditionerPart(nn.Module, ABC):
     "nothing was said". `stored` tells that readings are arrays, to be kept with the latents; `guided` that
     guidance leaves the part out of what it steers away from; `needs` names fields without which nothing is drawn, if
     the part was never left out; `frozen` that its weights never learn; `classes` are the names that it knows, if any.
-    `against` holds readings that negative prompts are told, whatever was said.
+    `against` holds readings that negative prompts are told, whatever was said. `thesaurus` tells which words of a caption
+    are read as others, if any.
     """
 
     fields: tuple[str, ...] = ()
@@ -133,6 +135,7 @@ class ConditionerPart(nn.Module, ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     frozen: bool = False
     against: ClassVar[Fields] = {}
+    thesaurus: Thesaurus | None = None
     token_width: int = 0
     vector_width: int = 0
     spatial_channels: int = 0
@@ -205,6 +208,10 @@ class ConditionerPart(nn.Module, ABC):
     def words(self, row: Fields) -> list[Word]:
         """What the tokens of this row stand for, in their order; marks and padding stand for nothing. None by default."""
         return []
+
+    def read_as(self, caption: str) -> dict[str, str]:
+        """The words of a caption that are read as others, and as what."""
+        return {} if self.thesaurus is None else self.thesaurus.found(caption)
 
     def truncated(self, captions: Sequence[str]) -> list[bool]:
         """Which captions are too long to be read to their end; none by default."""

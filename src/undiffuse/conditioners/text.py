@@ -62,8 +62,10 @@ class TextSpec(PartSpec):
 
     With `sketch` the part also delivers a map: the mean latent of a caption, as a net of these sizes expects it.
     `classes` are the labels that may be told as well, each by its name; with `labelled` training takes those of the data.
+    With `thesaurus` words that no caption had are read as words that some had, which a file beside the weights names.
     `source` names where training takes the encoder from: "minilm" (the whole all-MiniLM-L6-v2, of whose
-    vocabulary `rows` rows are kept), "default" (the embedded model's), a run, or a model folder.
+    vocabulary `rows` rows are kept), "default" (the embedded model's), a run, or a model folder; `lexicon` a folder of
+    WordNet's database files, from which it makes a thesaurus.
     """
 
     kind: Literal["text"] = "text"
@@ -73,8 +75,10 @@ class TextSpec(PartSpec):
     sketch: SketchSpec | None = None
     labelled: bool = False
     classes: tuple[str, ...] = ()
+    thesaurus: bool = False
     source: str | None = None
     rows: Positive | None = None
+    lexicon: str | None = None
 
     def routes(self) -> Routes:
         """Tokens of the encoder's width, their mean, and a sketch."""
@@ -121,7 +125,7 @@ class TextConditioner(ConditionerPart):
     A frozen encoder sees every prompt alone and padded to the same length, so a prompt's states are equal
     to the bit whatever batch it arrives in, and the latest prompts are remembered. A trainable encoder sees
     the whole batch at once and passes gradients. States at padding are zero. A label is read as words are: its name is
-    the caption, or the beginning of it where there is one too.
+    the caption, or the beginning of it where there is one too. `thesaurus` tells which words are read as others.
 
     Args:
         tokenizer: from `networks/text/wordpiece.py`.
@@ -176,7 +180,7 @@ class TextConditioner(ConditionerPart):
         return cond if cond.spatial is None or size is None else replace(cond, spatial=resized(cond.spatial, size))
 
     def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
-        """The caption, with the name of a label before it.
+        """The caption in words that are known, with the name of a label before it.
 
         Raises:
             SpecError: for a label that is not among the classes.
@@ -184,6 +188,7 @@ class TextConditioner(ConditionerPart):
         readings: list[dict[str, Any]] = []
         for row in given:
             label, caption = row.get("label") if self.classes else None, row.get("caption")
+            caption = None if caption is None else self.understood(caption)
             if label is not None:
                 check_label(label, self.classes)
                 caption = ", ".join(part for part in (label, caption) if part)
@@ -223,9 +228,13 @@ class TextConditioner(ConditionerPart):
         self.spatial_channels = sketcher.channels
         self.forget()
 
+    def understood(self, caption: str) -> str:
+        """A caption as it is read, with known words in place of others."""
+        return caption if self.thesaurus is None else self.thesaurus.read(caption)
+
     def truncated(self, captions: Sequence[str]) -> list[bool]:
         """Which captions are too long, so that their end goes unread."""
-        return self._tokenize(captions).truncated
+        return self._tokenize([self.understood(caption) for caption in captions]).truncated
 
     def words(self, row: Fields) -> list[Word]:
         """The words and signs of the caption, as far as it is read."""

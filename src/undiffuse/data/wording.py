@@ -27,6 +27,7 @@ IRREGULAR = {
     "merman": "mermen", "aircraft": "aircraft", "loaf": "loaves",
 }  # fmt: skip
 SIBILANTS = ("s", "x", "z", "ch", "sh")
+ENDS = (("s", ""), ("es", ""), ("ies", "y"))  # of plurals by rule, and of what they are the plural of
 
 
 def with_article(name: str) -> str:
@@ -62,3 +63,9 @@ def plural(name: str) -> str:
     else:
         many = f"{last}s"
     return " ".join([*before, many]) + name[len(thing) :]
+
+
+def singulars(many: str) -> list[str]:
+    """Every word, known or not, that has this plural and another form than it."""
+    by_rule = [many.removesuffix(end) + instead for end, instead in ENDS if many.endswith(end)]
+    return [one for one in (*IRREGULAR, *by_rule) if one != many and plural(one) == many]

@@ -30,12 +30,14 @@ class Entrance:
 
     `tokens` (N, D), `vector` (D,) and `spatial` (S, h, w) are None where the part takes another way. `given` are the pictures
     that were shown to it, by name; `sketch` is the map decoded, where words were made into one, and `recalled` the training
-    pictures that they called to mind, each with its probability; `said` tells whether it was told anything. `weight` is the
-    root mean square of what the first convolution multiplies its channels by.
+    pictures that they called to mind, each with its probability; `said` tells whether it was told anything, and `instead`
+    which words were read as which others. `weight` is the root mean square of what the first convolution multiplies its
+    channels by.
     """
 
     kind: str
     said: bool
+    instead: dict[str, str]
     guided: bool
     tokens: Tensor | None
     vector: Tensor | None
@@ -64,6 +66,7 @@ def entrances(request: Request, readings: Mapping[str, Any], model: LatentDiffus
             Entrance(
                 kind=spec.kind,
                 said=any(_is_said(readings.get(name)) for name in part.readings),
+                instead=part.read_as(given["caption"] or ""),
                 guided=part.guided,
                 tokens=None if cond.tokens is None else cond.tokens[0].float().cpu(),
                 vector=None if cond.vector is None else cond.vector[0].float().cpu(),

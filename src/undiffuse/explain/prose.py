@@ -68,6 +68,10 @@ ENTRANCES = """
 <b>vector</b> added to what it is told of the noise level, or as <b>channels</b> laid beside the latent, place by place. This
 model learned:</p>"""
 
+OTHERS = """
+<p>Some of your words were in no caption that this model learned from, so it looked them up in its thesaurus and read others in
+their place: {read}. From there on it knows only those.</p>"""
+
 BESIDE = "<p>{what} became {channels} channels of {size}. {weight}</p>"
 
 SKETCH = """

@@ -120,7 +120,10 @@ def entrances(story: Story, side: int) -> Chapter | None:
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     scrolled = f'<div class="scroll" tabindex="0" role="group" aria-label="Contexts of this model">{table}</div>'
     spatial = "".join(_beside(story, one, side) for one in story.entrances if one.said)
-    return Chapter("entrances", "How what you say gets in", prose.ENTRANCES + scrolled + spatial)
+    instead = {word: meant for one in story.entrances for word, meant in one.instead.items()}
+    read = "; ".join(f"<q>{text(word)}</q> as <q>{text(meant)}</q>" for word, meant in instead.items())
+    others = prose.OTHERS.format(read=read) if instead else ""
+    return Chapter("entrances", "How what you say gets in", prose.ENTRANCES + scrolled + others + spatial)
 
 
 def _row(one: Entrance) -> str:

@@ -28,7 +28,7 @@ from undiffuse.diffusion.schedule import DiscreteSchedule
 from undiffuse.diffusion.solvers.table import find_solver
 from undiffuse.generation.given import check_readable, fit, given_by, readings_of, window_of
 from undiffuse.generation.hires import LARGEST, Hires, enlarge
-from undiffuse.generation.lora_tags import tags_of
+from undiffuse.generation.lora_tags import spoken, tags_of
 from undiffuse.generation.refining import check_refinable
 from undiffuse.generation.request import Request
 from undiffuse.generation.scripts import check_script
@@ -173,6 +173,12 @@ def unread(request: Request, model: LatentDiffusion) -> list[str]:
     """The prompts of a request that are so long that the model does not read their end."""
     texts = [text for text in (request.prompt, request.negative) if text]
     return [text for text in texts if any(part.truncated([text])[0] for part in model.conditioner.parts)]
+
+
+def read_as(request: Request, model: LatentDiffusion) -> dict[str, str]:
+    """The words of a request's prompts that the model reads as others, and as what."""
+    texts = [text for text in (spoken(request), request.negative) if text]
+    return {word: meant for text in texts for part in model.conditioner.parts for word, meant in part.read_as(text).items()}
 
 
 def grid_of(request: Request, model: LatentDiffusion) -> Grid:

@@ -81,7 +81,7 @@ class LatentDiffusion:
 
     @property
     def fingerprint(self) -> str:
-        """Ten hex digits of SHA-256 over the spec and every weight, as stored in pictures as the model hash.
+        """Ten hex digits of SHA-256 over the spec, every weight and thesauri, as stored in pictures as the model hash.
 
         The decoder for previews is not counted: no picture depends on it. Nor are values that a spec leaves at their
         defaults, so that a model keeps its fingerprint when a later version knows more of them.
@@ -92,6 +92,9 @@ class LatentDiffusion:
             for name, tensor in part.state_dict().items():
                 digest.update(name.encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        for thesaurus in (part.thesaurus for part in self.conditioner.parts):
+            if thesaurus is not None:
+                digest.update(repr(sorted(thesaurus.meant.items())).encode())
         return digest.hexdigest()[:10]
 
     def __repr__(self) -> str:

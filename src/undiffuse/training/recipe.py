@@ -223,11 +223,8 @@ class SketchObjective(Spec):
     `recall` weighs that loss, in nats, against the squared error. A share `strange` of captions is made to call to mind
     others of the same label (`data.label`) in place of their own picture, as what was never seen must.
 
-    With `net.two` it tells two things in a caption apart, which it learns from renderings of two (`data.render.pair`).
-    `foreign` adds to every batch that share of it in words that no caption has: they must call to mind pictures whose label
-    (`data.label`) they are like. Without `lexicon` these are words of the text encoder's vocabulary, and like what it finds
-    like them; with it, a folder of WordNet's database files, they are its nouns, and it says what they mean. Both `foreign`
-    and `net.two` need `remember`.
+    With `net.two`, which needs `remember`, it tells two things in a caption apart; it learns that from renderings of two
+    (`data.render.pair`).
 
     `words` reads captions by another encoder from now on: `words = { source = "minilm", rows = 25000 }`.
     """
@@ -241,20 +238,15 @@ class SketchObjective(Spec):
     remember: bool = False
     recall: Above0 = 0.05
     strange: Fraction = 0.25
-    foreign: Fraction = 0.0
-    lexicon: str | None = None
     words: TextSpec | None = None
     net: SketchSpec = SketchSpec()
     preview_prompts: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _remembering(self) -> Self:
-        if self.lexicon is not None and not self.foreign:
-            given = f"objective.lexicon = {self.lexicon!r} without objective.foreign"
-            raise ValueError(explain(given, "it says what foreign words mean", "set foreign = 0.25, or leave it out"))
-        for name, asked in (("net.two = true", self.net.two), (f"foreign = {self.foreign:g}", self.foreign > 0)):
-            if asked and not self.remember:
-                raise ValueError(explain(f"{name} without remember", "it is about what is remembered", "set remember = true"))
+        if self.net.two and not self.remember:
+            given = "net.two = true without remember"
+            raise ValueError(explain(given, "it is about what is remembered", "set remember = true"))
         return self
 
 

@@ -13,7 +13,6 @@ from undiffuse.conditioners.combined import Conditioner
 from undiffuse.conditioners.text import TextConditioner, TextSpec
 from undiffuse.core.errors import DataError, SpecError, explain
 from undiffuse.data.latents import LatentCache
-from undiffuse.data.lexicon import read_wordnet
 from undiffuse.data.records import Progress
 from undiffuse.data.store import PictureStore
 from undiffuse.model.build import build_denoiser
@@ -28,8 +27,7 @@ from undiffuse.training.opening import open_pictures, place, seeded
 from undiffuse.training.principal import principal_patches
 from undiffuse.training.recipe import Recipe, SketchObjective
 from undiffuse.training.remembering import arranged, called_to_mind, encode_things, groups_of
-from undiffuse.training.texts import load_text
-from undiffuse.training.thesaurus import make_thesaurus
+from undiffuse.training.texts import lexicon_of, load_text, read_others
 
 EXAMPLES = 6000  # latents from which the basis of sketches begins
 
@@ -43,7 +41,7 @@ def prepare_sketch(
         SpecError: when that model has no text part to give it to or reads maps already, or sizes do not fit its latents.
         DataError, CheckpointError: when pictures or the model cannot be read.
     """
-    lexicon = None if terms.lexicon is None else read_wordnet(terms.lexicon)  # first: what follows takes minutes
+    lexicon = lexicon_of([terms.words])
     model = load_model(terms.start)
     _, pictures, _ = open_pictures(recipe)
     place(model.codec, device)
@@ -54,24 +52,19 @@ def prepare_sketch(
         given = f"objective.start = {terms.start!r} reads no captions"
         raise SpecError(explain(given, "a sketch is made from words", "name a model with a text encoder"))
     captions = encode_captions(text.to(device), [cache], folder, progress)  # before it has a sketcher: their states are needed
+    read_others(text, _said(cache), cache.labels, lexicon, folder, progress)
     in_sketcher = shown(len(cache), terms.apart, recipe.run.seed)
-    thesaurus = None
-    if terms.foreign:
-        said = (caption for row in cache.captions for caption in row)
-        remembered = [pictures.rows[place] for place in in_sketcher.tolist()]
-        render, seed = recipe.data.render, recipe.run.seed
-        thesaurus = make_thesaurus(text, said, remembered, render, seed, folder, lexicon, progress)
     model = _with_sketch(recipe, terms, model, text, cache, len(in_sketcher) if terms.remember else 0)
     sought = None
     if terms.remember:
         sought = _remember(recipe, model.codec, text, cache, pictures, in_sketcher, folder, progress)
     model.to(device)
-    return SketchTraining(recipe, model, text, cache, captions, in_sketcher, sought, thesaurus)
+    return SketchTraining(recipe, model, text, cache, captions, in_sketcher, sought)
 
 
 def _reading_by(words: TextSpec, start: LatentDiffusion, cache: LatentCache) -> LatentDiffusion:
     """The model with another text encoder in place of its own; it must deliver tokens of the same width."""
-    part, spec = load_text(words, [caption for row in cache.captions for caption in row])
+    part, spec = load_text(words, _said(cache))
     places = [number for number, own in enumerate(start.conditioner.parts) if isinstance(own, TextConditioner)]
     parts, specs = list(start.conditioner.parts), list(start.spec.conditioners)
     for number in places:
@@ -86,6 +79,7 @@ def _reading_by(words: TextSpec, start: LatentDiffusion, cache: LatentCache) -> 
         spec = spec.model_copy(update={name: getattr(before, name) for name in kept})
         part.resize(spec.length)
         part.call(spec.classes)
+        part.thesaurus = cast(TextConditioner, own).thesaurus
         parts[number], specs[number] = part, spec
     spec_of_all = ModelSpec.parse({**start.spec.model_dump(), "conditioners": specs}, where=start.spec.name)
     return LatentDiffusion(start.codec, start.denoiser, Conditioner(parts), spec_of_all)
@@ -148,9 +142,8 @@ def _with_sketch(
         sketcher = Sketcher(text.token_width, **net.model_dump())
     sketcher.start_linear(*principal_patches(_examples(start, cache), side, net.rank))
     text.sketch_with(sketcher)
-    parts = [
-        part.model_copy(update={"sketch": net}) if isinstance(part, TextSpec) else part for part in start.spec.conditioners
-    ]
+    told = {"sketch": net, "thesaurus": text.thesaurus is not None}
+    parts = [part.model_copy(update=told) if isinstance(part, TextSpec) else part for part in start.spec.conditioners]
     denoiser = start.spec.denoiser.model_copy(update={"spatial_channels": channels + others})
     content = {**start.spec.model_dump(), "name": recipe.name, "conditioners": parts, "denoiser": denoiser}
     spec = ModelSpec.parse(content, where=recipe.name)
@@ -158,6 +151,10 @@ def _with_sketch(
         grown = build_denoiser(spec)
     grow_into(grown.network, start.denoiser.network)
     return LatentDiffusion(start.codec, grown, start.conditioner, spec)
+
+
+def _said(cache: LatentCache) -> list[str]:
+    return [caption for variants in cache.captions for caption in variants]
 
 
 def _examples(model: LatentDiffusion, cache: LatentCache) -> Tensor:

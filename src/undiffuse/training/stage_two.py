@@ -34,7 +34,7 @@ from undiffuse.training.importance import kept_importance
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.opening import open_also, open_pictures, place, seeded
 from undiffuse.training.recipe import DiffusionObjective, Recipe
-from undiffuse.training.texts import load_text
+from undiffuse.training.texts import lexicon_of, load_text, read_others
 
 LEAST_DEVIATION = 1e-4  # of a latent channel, for data sets in which it never changes
 
@@ -48,6 +48,7 @@ def prepare_diffusion(
         SpecError: when the recipe lacks a table, or what it asks for does not fit the model that it goes on from.
         DataError, CheckpointError: when pictures or models cannot be read.
     """
+    lexicon = lexicon_of(recipe.conditioners)
     data, pictures, _ = open_pictures(recipe)
     start = load_model(terms.start) if terms.start is not None else None
     if start is not None and terms.codec is None:
@@ -71,6 +72,11 @@ def prepare_diffusion(
         codec, codec_spec = _normalised(codec, codec_spec, cache, terms.importance, folder / FOLDER)
     captions = [caption for one in caches for row in one.captions for caption in row]
     parts, specs = _conditioners(recipe, start, captions, surroundings)
+    for number, (part, spec) in enumerate(zip(parts, specs, strict=True)):
+        if isinstance(part, TextConditioner) and isinstance(spec, TextSpec):
+            labels = (*spec.classes, *surroundings.labels)
+            read = read_others(part.to(device), captions, labels, lexicon, folder, progress)
+            specs[number] = spec.model_copy(update={"thesaurus": read})
     model = _model(recipe, terms, start, codec, codec_spec, parts, specs)
     model.to(device)
     place(model.denoiser, device)

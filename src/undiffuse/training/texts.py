@@ -1,13 +1,18 @@
-"""Where a run's frozen text encoder comes from."""
+"""Where a run's frozen text encoder comes from, and which words it reads as others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from undiffuse.checkpoints.api import load_model
 from undiffuse.checkpoints.minilm import load_minilm, prune_minilm
+from undiffuse.conditioners.base import PartSpec
 from undiffuse.conditioners.text import BertSpec, TextConditioner, TextSpec
 from undiffuse.core.errors import SpecError, explain
+from undiffuse.data.lexicon import Lexicon, read_wordnet
+from undiffuse.data.records import Progress
+from undiffuse.training.thesaurus import make_thesaurus, words_of
 
 MINILM = "minilm"
 DEFAULT = "default"
@@ -44,4 +49,39 @@ def load_text(spec: TextSpec, captions: Sequence[str]) -> tuple[TextConditioner,
             raise SpecError(explain(given, "a model with a text encoder is needed"))
         tokenizer, encoder, sizes = text.tokenizer, text.encoder, own.encoder
     part = TextConditioner(tokenizer, encoder, length=spec.length, pooled=spec.pooled, classes=spec.classes)
-    return part, spec.model_copy(update={"encoder": sizes, "source": None, "rows": None})
+    return part, spec.model_copy(update={"encoder": sizes, "source": None, "rows": None, "lexicon": None})
+
+
+def lexicon_of(specs: Iterable[PartSpec | None]) -> Lexicon | None:
+    """The lexicon that a text part among these asks for; read before anything is encoded, which takes minutes.
+
+    Raises:
+        DataError: when it is not there.
+    """
+    folder = next((spec.lexicon for spec in specs if isinstance(spec, TextSpec)), None)
+    return None if folder is None else read_wordnet(folder)
+
+
+def read_others(
+    part: TextConditioner,
+    captions: Sequence[str],
+    labels: Iterable[str | None],
+    lexicon: Lexicon | None,
+    folder: Path,
+    progress: Progress | None,
+) -> bool:
+    """Have a part read words as others, by a thesaurus made anew of the lexicon; without one, as before but for those that
+    these captions have.
+
+    Returns:
+        Whether there are any.
+
+    Raises:
+        DataError: when there is a lexicon and no label.
+    """
+    if lexicon is not None:
+        known = {label for label in labels if label is not None}
+        part.thesaurus = make_thesaurus(part, captions, known, lexicon, folder, progress)
+    elif part.thesaurus is not None:
+        part.thesaurus = part.thesaurus.without(words_of(captions))
+    return part.thesaurus is not None

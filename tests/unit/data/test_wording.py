@@ -4,7 +4,7 @@ import pytest
 
 from undiffuse.core.random import numpy_stream
 from undiffuse.data.captions import CaptionSpec, name_pair, name_thing, name_twins, write_caption
-from undiffuse.data.wording import with_article
+from undiffuse.data.wording import plural, singulars, with_article
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,17 @@ def test_pairs_say_who_is_where() -> None:
 def test_two_of_one_thing_are_said_to_be_two() -> None:
     said = {name_twins("fox", numpy_stream("t", n)) for n in range(60)}
     assert said == {"two foxes", "two foxes side by side", "two foxes next to each other", "a pair of foxes"}
+
+
+@pytest.mark.parametrize(
+    ("many", "one"),
+    [("dogs", ["dog"]), ("wolves", ["wolf", "wolve"]), ("foxes", ["foxe", "fox"]), ("cherries", ["cherrie", "cherry"])],
+)
+def test_what_there_may_be_more_than_one_of(many: str, one: list[str]) -> None:
+    assert singulars(many) == one
+    assert [plural(word) for word in one] == [many] * len(one)
+
+
+@pytest.mark.parametrize("word", ["fish", "dog", "glass", "rice", "s", ""])
+def test_what_is_one_already_has_no_other_form(word: str) -> None:
+    assert singulars(word) == []

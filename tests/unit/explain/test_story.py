@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from undiffuse.conditioners.thesaurus import Thesaurus
 from undiffuse.core.pictures import to_images
 from undiffuse.core.random import normal
 from undiffuse.explain import prose
@@ -135,6 +136,15 @@ def test_a_sketch_of_the_words_is_shown(sketching_model: LatentDiffusion) -> Non
     assert words.sketch.tobytes() == to_images(sketching_model.codec.decode(expected))[0].tobytes()
     chapter = entrances(story, 64)
     assert chapter is not None and "the sketch, decoded" in chapter.inside and "made them into some" in chapter.inside
+
+
+def test_words_that_were_read_as_others_are_told(tiny_model: LatentDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny_model.conditioner.parts[0], "thesaurus", Thesaurus({"vixen": "fox"}))
+    draw = Generator(tiny_model, device="cpu", precision="fp32", tell=None)
+    for prompt, told in (("a vixen", "<q>vixen</q> as <q>fox</q>"), ("a fox", None)):
+        story = tell(draw, Request(prompt, seed=3, steps=2), words=False)
+        chapter = entrances(story, 64)
+        assert chapter is not None and (told or "") in chapter.inside and ("thesaurus" in chapter.inside) == (told is not None)
 
 
 @pytest.mark.parametrize(("sketch", "start"), [(None, prose.FROM_NOISE), (0.5, prose.FROM_SKETCH)])

@@ -278,6 +278,32 @@ def test_words_that_are_to_read_labels_need_some(
         prepare(recipe, diffusion_recipe.parent / "run", CPU)
 
 
+def test_words_are_read_as_others_that_captions_have(
+    settings: Recipes, diffusion_recipe: Path, make_photos: Callable[..., Path], tiny_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "index.noun").write_text(
+        "".join(f"{word} n 1 0 1 0 {n}\n" for n, word in enumerate(("sun", "star", "crescent")))
+    )
+    (tmp_path / "data.noun").write_text(
+        "0 17 n 01 sun 0 000 | shines by day\n1 17 n 01 star 0 001 @ 0 n 0000 | a sun\n2 17 n 01 crescent 0 000 | a moon\n"
+    )
+    words = [f"conditioners.text.{told}" for told in (f"source={tiny_folder}", "length=12", f"lexicon={tmp_path}")]
+    first = train(settle(load_recipe(diffusion_recipe, [*settings(), *words, "run.steps=2"])), tmp_path / "first")
+    model = load_model(first)
+    meant = model.conditioner.parts[0].read_as("star, crescent, suns, moons, sun")
+    assert meant.keys() == {"star", "crescent", "suns", "moons"} and meant["suns"] == "sun"  # nets of noise decide the others
+    draw = Generator(model, device="cpu", precision="fp32", tell=None)
+    stars, others = (draw(Request(f"red {word}", steps=2, seed=1)).images[0] for word in ("star", meant["star"]))
+    assert stars.tobytes() == others.tobytes()
+
+    own = make_photos(3, "texts")
+    with (own / "metadata.jsonl").open("a") as file:
+        file.write(json.dumps({"file_name": next(own.glob("*.png")).name, "text": "a star"}) + "\n")
+    changes = [f"data.path={own}", "data.label=", f"objective.start={first}", "denoiser=", "conditioners=", "run.steps=1"]
+    again = load_model(train(settle(load_recipe(diffusion_recipe, changes)), tmp_path / "second"))
+    assert again.conditioner.parts[0].read_as("star, suns") == {"suns": "sun"}  # stars are known now
+
+
 def test_maps_of_other_classes_go_on_from_what_is_known_of_theirs(
     settings: Recipes, diffusion_recipe: Path, annotated: Path, tmp_path: Path
 ) -> None:

@@ -10,26 +10,23 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tests.conftest import PIECES, with_objective
+from tests.conftest import with_objective
 
 from undiffuse.checkpoints.api import load_model, save_model
 from undiffuse.conditioners.maps import MapSpec
-from undiffuse.conditioners.text import TextConditioner, TextSpec
+from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.errors import DataError, SpecError
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
 from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
-from undiffuse.networks.text.wordpiece import build_wordpiece
-from undiffuse.training.captions import cache_captions
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.objectives.sketch import SketchTraining, recollection, shown
 from undiffuse.training.prepare import prepare
 from undiffuse.training.recipe import Recipe, load_recipe, read_recipe
 from undiffuse.training.run import resume, train
 from undiffuse.training.start import settle
-from undiffuse.training.thesaurus import Thesaurus
 
 Photos = Callable[..., Path]
 CPU = torch.device("cpu")
@@ -270,52 +267,9 @@ def test_a_batch_without_two_things_has_no_loss_of_them(recipe_of_two: Recipe, t
     assert all(p.grad is not None and p.grad.isfinite().all() for p in objective.players["sketcher"].parameters())
 
 
-def test_foreign_words_are_learned_beside_captions(recipe_of_two: Recipe, tmp_path: Path) -> None:
-    terms = recipe_of_two.objective.model_copy(update={"foreign": 0.5})
-    objective = prepare(recipe_of_two, tmp_path, CPU)
-    assert isinstance(objective, SketchTraining)
-    objective.terms = terms
-    captions = cache_captions(objective.text, ["x, flat", "y, noto"], tmp_path)
-    objective.thesaurus = Thesaurus(captions, torch.tensor([0, 1]), torch.tensor([[2, 2], [3, 4]]))
-    batch = objective.batch(0, range(12))
-    wanted = batch.wanted
-    assert wanted is not None and wanted.words is not None and len(wanted.words.states) == 6
-    assert set(wanted.words.sought.tolist()) <= {2, 3, 4}
-    later = objective.batch(0, range(6, 12)).wanted
-    assert later is not None and later.words is not None and torch.equal(later.words.sought, wanted.words.sought[3:])
-    loss, values = objective.loss("sketcher", batch, 0)
-    without, _ = objective.loss("sketcher", replace(batch, wanted=replace(wanted, words=None)), 0)
-    torch.testing.assert_close(loss - without, 0.5 * terms.recall * values["foreign"])
-    objective.terms = terms.model_copy(update={"foreign": 0.1})
-    nobody = objective.batch(0, range(6))  # one word for twelve captions: it falls to the second half
-    loss, values = objective.loss("sketcher", nobody, 0)
-    loss.backward()
-    assert nobody.wanted is not None and nobody.wanted.words is not None
-    assert len(nobody.wanted.words.states) == 0 and float(values["foreign"].detach()) == 0
-
-
-def test_foreign_words_are_those_of_the_vocabulary(recipe_of_two: Recipe, tiny_spec: ModelSpec, tmp_path: Path) -> None:
-    pieces = [*PIECES, "hound", "above"]
-    text, label = tiny_spec.conditioners
-    assert isinstance(text, TextSpec)
-    larger = text.model_copy(update={"encoder": text.encoder.model_copy(update={"vocabulary": len(pieces)})})
-    save_model(
-        build_model(tiny_spec.model_copy(update={"conditioners": (larger, label)}), build_wordpiece(pieces)), tmp_path / "start"
-    )
-    terms = recipe_of_two.objective.model_copy(update={"foreign": 0.25, "start": str(tmp_path / "start")})
-    objective = prepare(recipe_of_two.model_copy(update={"objective": terms}), tmp_path / "run", CPU)
-    assert isinstance(objective, SketchTraining) and objective.thesaurus is not None
-    assert all("hound" in caption for caption in objective.thesaurus.captions.numbers)  # "above" is in captions
-    _, values = objective.loss("sketcher", objective.batch(0, range(12)), 0)
-    assert float(values["foreign"].detach()) > 0
-
-
-def test_what_is_about_a_memory_needs_one(recipe_file: Path) -> None:
-    for change, name in (("objective.foreign=0.2", r"foreign = 0\.2"), ("objective.net.two=true", r"net\.two = true")):
-        with pytest.raises(SpecError, match=f"{name} without remember"):
-            load_recipe(recipe_file, [change])
-    with pytest.raises(SpecError, match=r"objective\.lexicon = 'dict' without objective\.foreign"):
-        load_recipe(recipe_file, ["objective.lexicon=dict"])
+def test_two_things_are_of_a_memory(recipe_file: Path) -> None:
+    with pytest.raises(SpecError, match=r"net\.two = true without remember"):
+        load_recipe(recipe_file, ["objective.net.two=true"])
 
 
 def test_sketches_are_learned_from_one_data_set(recipe_file: Path) -> None:
@@ -324,7 +278,7 @@ def test_sketches_are_learned_from_one_data_set(recipe_file: Path) -> None:
 
 
 def test_a_lexicon_that_is_not_there_is_told_before_anything_is_encoded(recipe_file: Path, tmp_path: Path) -> None:
-    changes = ["objective.remember=true", "objective.foreign=0.5", f"objective.lexicon={tmp_path}"]
+    changes = [f'objective.words={{ source = "default", lexicon = "{tmp_path}" }}']
     with pytest.raises(DataError, match="no WordNet in"):
         prepare(settle(load_recipe(recipe_file, changes)), tmp_path / "run", CPU)
     assert not (tmp_path / "run" / "latents").exists()

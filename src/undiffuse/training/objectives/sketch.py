@@ -27,21 +27,10 @@ from undiffuse.training.objectives.base import Objective
 from undiffuse.training.recipe import Recipe
 from undiffuse.training.recipe import SketchObjective as Terms
 from undiffuse.training.shelf import Shelf
-from undiffuse.training.thesaurus import Thesaurus
 
 PREVIEWS = 16
 EXAMPLES = 100_000  # token states, about, that tell how far they deviate
 PLAYER = "sketcher"
-WORD_NOISE = 0.5  # of the noise of captions, for foreign words: what is said of these is in fewer tokens
-
-
-@dataclass(frozen=True)
-class Words:
-    """Token states of captions that are of no picture, and the places in memory that they should call to mind."""
-
-    states: Tensor  # (W, N, D)
-    mask: Tensor  # (W, N)
-    sought: Tensor  # (W,)
 
 
 @dataclass(frozen=True)
@@ -56,13 +45,12 @@ class Two:
 class Wanted:
     """What captions should call to mind: places in memory (B,), or, where they are `strange` (B,), others like them.
 
-    `two` tells of renderings of two things, and `words` are captions of no picture beside these.
+    `two` tells of renderings of two things.
     """
 
     sought: Tensor
     strange: Tensor
     two: Two | None = None
-    words: Words | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +91,6 @@ class SketchTraining(Objective[Described]):
         captions: states of those captions.
         shown: which pictures it learns from, in order.
         sought: what captions should call to mind; None without a memory.
-        thesaurus: captions of words that no picture was told by, beside the others.
     """
 
     def __init__(
@@ -115,7 +102,6 @@ class SketchTraining(Objective[Described]):
         captions: CaptionCache,
         shown: Tensor,
         sought: Sought | None = None,
-        thesaurus: Thesaurus | None = None,
     ) -> None:
         terms = recipe.objective
         assert isinstance(terms, Terms) and isinstance(text.sketcher, Sketcher)
@@ -131,7 +117,6 @@ class SketchTraining(Objective[Described]):
         )  # short and long ones
         self.shown = shown
         self.sought = None if sought is None else sought.to(model.device)
-        self.thesaurus = None if thesaurus is None else thesaurus.to(model.device)
 
     def batch(self, step: int, slots: range) -> Described:
         """Latents and states for these slots, functions of (seed, step, slot), where the nets are."""
@@ -142,40 +127,22 @@ class SketchTraining(Objective[Described]):
         noise = BatchNoise(self.model.device, size, slots, "sketch", seed, step)
         said = noise.uniform("silent") >= self.terms.drop
         cond = self.shelf.cond("text", places, said, {}, self.cache.shape[1:])
-        states, mask = self._heard(cond, noise, self.terms.noise)
+        states, mask = self._heard(cond, noise)
         z = self.model.codec.normalise(self.shelf.latents(places))
         if self.sought is None:
             return Described(z, states, mask)
         two = None if self.sought.two is None else Two(self.sought.two.ways[places], self.sought.two.places[places])
         strange = noise.uniform("strange") < self.terms.strange
-        return Described(z, states, mask, Wanted(self.sought.places[places], strange, two, self._words(step, slots)))
+        return Described(z, states, mask, Wanted(self.sought.places[places], strange, two))
 
-    def _words(self, step: int, slots: range) -> Words | None:
-        """Captions of foreign words beside these slots, and one of the places that each may call to mind."""
-        if self.thesaurus is None:
-            return None
-        seed, size = self.recipe.run.seed, self.recipe.run.batch
-        count = round(self.terms.foreign * size)
-        own = range(slots.start * count // size, slots.stop * count // size)
-        noise = BatchNoise(self.model.device, count, own, "words", seed, step)
-        rows = (noise.uniform("row") * len(self.thesaurus.numbers)).long()
-        choices = self.thesaurus.places[rows]  # (W, K)
-        chosen = (noise.uniform("choice") * choices.shape[1]).long()
-        cond = self.thesaurus.captions.gather(self.thesaurus.numbers[rows])
-        states, mask = self._heard(cond, noise, WORD_NOISE * self.terms.noise)
-        return Words(states, mask, choices.gather(1, chosen[:, None])[:, 0])
-
-    def _heard(self, cond: Conditioning, noise: BatchNoise, share: float) -> tuple[Tensor, Tensor]:
-        """Token states (B, N, D) as the net hears them, disturbed by that share of their deviation, and which count (B, N).
-
-        They go up to the longest caption.
-        """
+    def _heard(self, cond: Conditioning, noise: BatchNoise) -> tuple[Tensor, Tensor]:
+        """Token states (B, N, D) as the net hears them, disturbed, and which count (B, N), up to the longest caption."""
         states, mask = cond.tokens, cond.token_mask
         assert states is not None and mask is not None
         longest = int(mask.sum(1).max()) if len(mask) else 0
-        if share:
+        if self.terms.noise:
             disturbance = noise.normal("states", states.shape[1:])  # whatever else is in the batch
-            states = states + share * self.deviation * disturbance * mask[..., None]
+            states = states + self.terms.noise * self.deviation * disturbance * mask[..., None]
         return states[:, :longest], mask[:, :longest]
 
     def loss(self, player: str, batch: Described, step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -195,11 +162,6 @@ class SketchTraining(Objective[Described]):
         if wanted.two is not None:
             of_two, told_of_two = self._loss_of_two(batch, wanted.two, wanted.strange, features, expected.detach())
             loss, told = loss + of_two, told | told_of_two
-        if wanted.words is not None:
-            logits = net.memory.logits(net.read(wanted.words.states, wanted.words.mask)).float()
-            foreign = F.cross_entropy(logits, wanted.words.sought, reduction="sum")
-            loss = loss + self.terms.recall * foreign / len(batch.z)  # a word counts as much as a caption
-            told["foreign"] = foreign / max(len(logits), 1)
         return loss, {"loss": loss, **told}
 
     def _loss_of_two(
@@ -237,7 +199,7 @@ class SketchTraining(Objective[Described]):
         """Sketches of the recipe's prompts, or of the first captions of the cache, as the decoder shows them."""
         prompts = self.terms.preview_prompts or tuple(row[0] for row in self.cache.captions[:PREVIEWS])
         self.text.forget()
-        sketch = self.text([{"caption": prompt} for prompt in prompts]).spatial
+        sketch = self.text([{"caption": self.text.understood(prompt)} for prompt in prompts]).spatial
         assert sketch is not None
         return grid_image(to_images(self.model.codec.decode(sketch)))
 
