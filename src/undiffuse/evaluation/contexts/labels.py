@@ -20,7 +20,7 @@ from undiffuse.evaluation.report import Figure, Report
 from undiffuse.evaluation.retrieval import TOP, top
 
 FEWEST = 2  # classes: one is always the right one
-REFERENCES = 4000  # training pictures, evenly over the classes
+REFERENCES = 16_000  # training pictures, evenly over the classes
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LabelReport(Report):
     """How often a picture drawn of a class is recognised by its nearest training pictures.
 
     The model gets the label alone, no caption. The score of a class is the highest cosine of features, about their
-    mean, to any of its training pictures (4,000 at most, evenly over the classes); classes are ranked by score, and
+    mean, to any of its training pictures (16,000 at most, evenly over the classes); classes are ranked by score, and
     ties count against the model. `label_top1`, `label_top5`: how often the class that was asked for is first, or
     among the first five. `label_ceiling_top1`, `label_ceiling_top5`: the same for real validation pictures. Classes
     are asked for as often as they are in the validation split.
