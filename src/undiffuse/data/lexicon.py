@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from undiffuse.core.errors import DataError, explain
 
-SYNSETS, WORDS = "data.noun", "index.noun"
+SYNSETS, WORDS, COUNTS = "data.noun", "index.noun", "cntlist.rev"
 IS_A = ("@", "@i")  # what WordNet calls hypernym and instance hypernym
 SENSE = "n"
+NEEDED = f"{SYNSETS}, {WORDS} and {COUNTS}"
+NOUN, VERB, ADJECTIVES = "1", "2", ("3", "5")  # in the keys of senses
+CLEARLY = 2  # occurrences more, for a word to be something else than a noun
 
 DEPICTED = {5: "animal", 6: "artifact", 8: "body", 10: "communication", 11: "event", 12: "feeling", 13: "food", 15: "location",
             17: "object", 18: "person", 19: "phenomenon", 20: "plant", 25: "shape", 27: "substance", 28: "time"}  # fmt: skip
@@ -30,10 +33,18 @@ class Sense:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Meanings by number, and by word, in lower case, the numbers of what it means, the commonest first."""
+    """Meanings by number, and by word, in lower case, the numbers of what it means, the commonest first.
+
+    `others` are words that are verbs or adjectives more often than nouns.
+    """
 
     senses: Mapping[str, Sense]
     words: Mapping[str, tuple[str, ...]]
+    others: frozenset[str] = frozenset()
+
+    def pictured(self) -> list[str]:
+        """The words that mean something that can be pictured, and are no verbs or adjectives in the first place."""
+        return [word for word in self.words if word not in self.others and self.depicted(word, 1)]
 
     def depicted(self, word: str, most: int) -> list[str]:
         """The first meanings of a word, `most` of them, that can be pictured; none of proper names and unknown words."""
@@ -69,15 +80,14 @@ def read_wordnet(folder: str | Path) -> Lexicon:
         numbers = {number for meant in words.values() for number in meant} | {k for one in senses.values() for k in one.kinds}
         if not words or not numbers <= senses.keys():
             raise ValueError("the files do not belong together")
+        others = _no_nouns(folder / COUNTS)
     except OSError as error:
         remedy = "install Debian's wordnet-base, or unpack WordNet 3 from wordnet.princeton.edu and name its folder 'dict'"
-        raise DataError(
-            explain(f"no WordNet in {folder} ({error.strerror})", f"{SYNSETS} and {WORDS} are needed", remedy)
-        ) from None
+        raise DataError(explain(f"no WordNet in {folder} ({error.strerror})", f"{NEEDED} are needed", remedy)) from None
     except (ValueError, IndexError) as error:
         given = f"{folder} holds something else than the database of WordNet 3 ({error})"
-        raise DataError(explain(given, f"{SYNSETS} and {WORDS} are needed")) from None
-    return Lexicon(senses, words)
+        raise DataError(explain(given, f"{NEEDED} are needed")) from None
+    return Lexicon(senses, words, others)
 
 
 def _lines(path: Path) -> list[tuple[list[str], str]]:
@@ -93,6 +103,18 @@ def _sense(fields: Sequence[str], definition: str) -> Sense:
     pointers = fields[5 + 2 * count :]
     kinds = [pointers[at + 1] for at in range(0, len(pointers), 4) if pointers[at] in IS_A and pointers[at + 2] == SENSE]
     return Sense(names, definition.partition("; ")[0], tuple(kinds), int(fields[1]))
+
+
+def _no_nouns(path: Path) -> frozenset[str]:
+    """Words that are verbs or adjectives more often than nouns, by lines that tell of every sense how often it was met."""
+    found: Counter[tuple[str, str]] = Counter()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        key, _, count = line.split()
+        name, _, rest = key.partition("%")
+        found[_plain(name), rest[0]] += int(count)
+    words = {word for word, _ in found}
+    other = {word: max(found[word, VERB], sum(found[word, kind] for kind in ADJECTIVES)) for word in words}
+    return frozenset(word for word in words if other[word] > found[word, NOUN] + CLEARLY)
 
 
 def _plain(name: str) -> str:

@@ -25,6 +25,10 @@ from undiffuse.training.captions import digest_of, read_kept, write_kept
 FOLDER, FILE = "words", "likeness.safetensors"
 WORD = re.compile(r"[a-z]+")
 SHORTEST = 3  # letters
+MEDIA = frozenset(
+    "art artwork cartoon comic clipart doodle drawing graphic icon illustration image logo painting photo photograph picture "
+    "portrait render rendering sketch style watercolor watercolour".split()
+)  # what captions say of a picture, not of what it shows
 LEAST = 0.4  # of likeness to some label, for a noun to be read as that
 SENSES = 3  # of a word
 STEPS = 4  # from a sense to what it is a kind of
@@ -58,8 +62,8 @@ def make_thesaurus(
     if not known:
         given = "a text part with a lexicon, and pictures without labels"
         raise DataError(explain(given, "words are read as labels", "set data.label to a field of the data set"))
-    taken = words_of([*captions, *known])
-    nouns = [word for word in lexicon.words if _is_new(word, taken) and lexicon.depicted(word, 1)]
+    taken = words_of([*captions, *known]) | MEDIA
+    nouns = [word for word in lexicon.pictured() if _is_new(word, taken)]
     meant = _nearest(text, nouns, known, lexicon, folder / FOLDER / FILE, progress) if nouns else {}
     return Thesaurus(meant | {many: label for label in known if _is_new(many := plural(label), taken)})
 

@@ -27,12 +27,22 @@ hound n 2 1 @ 2 2 00000030 00000040
 hound_dog n 1 1 @ 1 0 00000030
 laika n 1 1 @ 1 0 00000060
 """
+COUNTS = """\
+animal%1:05:00:: 1 4
+animal%3:01:00:: 1 5
+animal%5:00:00:physical:00 2 1
+dog%1:05:00:: 1 42
+dog%2:38:00:: 1 40
+hound%1:05:00:: 1 1
+hound%2:38:00:: 1 4
+"""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "data.noun").write_text(LICENCE + SYNSETS)
     (tmp_path / "index.noun").write_text(LICENCE + WORDS)
+    (tmp_path / "cntlist.rev").write_text(COUNTS)
     return tmp_path
 
 
@@ -67,3 +77,9 @@ def test_files_that_are_not_there_or_something_else_are_told(folder: Path) -> No
     (folder / "index.noun").write_text("a list of animals\n")
     with pytest.raises(DataError, match="something else"):
         read_wordnet(folder)
+
+
+def test_verbs_and_adjectives_are_told_from_nouns(folder: Path) -> None:
+    lexicon = read_wordnet(folder)
+    assert lexicon.others == {"hound"}  # not animal, by two occurrences
+    assert lexicon.pictured() == ["animal", "cad", "dog", "domestic dog", "hound dog"]

@@ -287,6 +287,7 @@ def test_words_are_read_as_others_that_captions_have(
     (tmp_path / "data.noun").write_text(
         "0 17 n 01 sun 0 000 | shines by day\n1 17 n 01 star 0 001 @ 0 n 0000 | a sun\n2 17 n 01 crescent 0 000 | a moon\n"
     )
+    (tmp_path / "cntlist.rev").write_text("")
     words = [f"conditioners.text.{told}" for told in (f"source={tiny_folder}", "length=12", f"lexicon={tmp_path}")]
     first = train(settle(load_recipe(diffusion_recipe, [*settings(), *words, "run.steps=2"])), tmp_path / "first")
     model = load_model(first)

@@ -25,7 +25,17 @@ LEXICON = Lexicon(
         "3": Sense(("boat",), "a ship", (), 6),
         "4": Sense(("pup",), "a hound", ("2",), 5),
     },
-    words={"dog": ("1",), "hound": ("2",), "boat": ("3",), "pup": ("4",), "sea dog": ("1",), "up": ("4",)},
+    words={
+        "dog": ("1",),
+        "hound": ("2",),
+        "boat": ("3",),
+        "pup": ("4",),
+        "sea dog": ("1",),
+        "up": ("4",),
+        "portrait": ("3",),
+        "hounding": ("2",),
+    },
+    others=frozenset({"hounding"}),
 )
 
 
@@ -71,7 +81,7 @@ def test_nouns_that_no_caption_has_are_read_as_labels_that_they_are_like(
 
     monkeypatch.setattr(thesaurus, "likeness", likely)  # hound, pup: boat, dog
     found = make_thesaurus(text, SAID, ["dog", "boat", "dog"], LEXICON, tmp_path)
-    assert asked == ["hound", "pup"]  # none of two words or two letters
+    assert asked == ["hound", "pup"]  # none of two words or two letters, of verbs, nor of what pictures are
     assert found.meant == {"hound": "dog", "boats": "boat", "dogs": "dog"}  # a pup is like nothing here
 
     told = make_thesaurus(text, [*SAID, "Hounds"], ["dog", "boat"], Lexicon(LEXICON.senses, {"hound": ("2",)}), tmp_path)
