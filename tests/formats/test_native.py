@@ -67,14 +67,16 @@ def reading_others(tiny_model: LatentDiffusion, tmp_path: Path) -> Path:
     assert isinstance(part, TextConditioner)
     spec = tiny_model.spec.model_copy(update={"conditioners": (text.model_copy(update={"thesaurus": True}), label)})
     model = build_model(spec, part.tokenizer)
-    model.conditioner.parts[0].thesaurus = Thesaurus({"vixen": "fox"})
+    model.conditioner.parts[0].thesaurus = Thesaurus({"vixen": "fox", "ship": "boat", "reynard": "fox"})
     save_model(model, tmp_path / "reading")
     return tmp_path / "reading"
 
 
 def test_a_thesaurus_comes_back_and_tells_models_apart(reading_others: Path) -> None:
     model = load_model(reading_others)
-    assert model.conditioner.parts[0].read_as("a vixen") == {"vixen": "fox"}
+    assert model.conditioner.parts[0].thesaurus == Thesaurus({"vixen": "fox", "ship": "boat", "reynard": "fox"})
+    lines = (reading_others / "thesaurus.json").read_text().splitlines()
+    assert lines == ["{", '"boat": ["ship"],', '"fox": ["reynard", "vixen"]', "}"]
     before = model.fingerprint
     model.conditioner.parts[0].thesaurus = Thesaurus({"vixen": "boat"})
     assert model.fingerprint != before
@@ -83,7 +85,7 @@ def test_a_thesaurus_comes_back_and_tells_models_apart(reading_others: Path) -> 
     assert {path.name for path in reading_others.iterdir()} == FILES
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"vixen": 1}'])
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"fox": 1}', '{"fox": [1]}', '{"fox": "ab"}'])
 def test_a_thesaurus_that_is_missing_or_broken_is_told(reading_others: Path, content: str | None) -> None:
     path = reading_others / "thesaurus.json"
     path.unlink() if content is None else path.write_text(content)

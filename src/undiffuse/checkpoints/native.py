@@ -106,7 +106,7 @@ def save_model_folder(
             if isinstance(part, TextConditioner):
                 part.tokenizer.save(str(fresh / TOKENIZER))
             if part.thesaurus is not None:
-                _write_json(fresh / THESAURUS, part.thesaurus.meant)
+                _write_thesaurus(fresh / THESAURUS, part.thesaurus)
         if card is not None:
             (fresh / CARD).write_text(card, encoding="utf-8")
 
@@ -133,15 +133,25 @@ def load_model_folder(folder: Path) -> LatentDiffusion:
     return model.eval()
 
 
+def _write_thesaurus(path: Path, thesaurus: Thesaurus) -> None:
+    """A line for everything that words are read as, with these words."""
+    words: dict[str, list[str]] = {}
+    for word, meant in sorted(thesaurus.meant.items()):
+        words.setdefault(meant, []).append(word)
+    lines = (f"{json.dumps(meant)}: {json.dumps(some)}" for meant, some in sorted(words.items()))
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
 def _read_thesaurus(path: Path) -> Thesaurus:
     try:
-        meant = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(meant, dict) or not all(isinstance(word, str) for word in meant.values()):
-            raise ValueError("it must hold words by words")
-    except (OSError, ValueError) as error:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        pairs = [(word, meant) for meant, some in told.items() for word in some]
+        if not all(isinstance(some, list) for some in told.values()) or not all(isinstance(word, str) for word, _ in pairs):
+            raise ValueError("lists of words are expected")
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         given, allowed = f"{path} cannot be read: {error}", "it tells which words are read as others"
         raise CheckpointError(explain(given, allowed, "copy the whole model folder again")) from None
-    return Thesaurus(meant)
+    return Thesaurus(dict(pairs))
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from undiffuse.core.errors import DataError, explain
 
 SYNSETS, WORDS, COUNTS = "data.noun", "index.noun", "cntlist.rev"
-IS_A = ("@", "@i")  # what WordNet calls hypernym and instance hypernym
+INSTANCE = "@i"  # of what there is but one, to what it is
+IS_A = ("@", INSTANCE)  # what WordNet calls hypernym and instance hypernym
 SENSE = "n"
 NEEDED = f"{SYNSETS}, {WORDS} and {COUNTS}"
 NOUN, VERB, ADJECTIVES = "1", "2", ("3", "5")  # in the keys of senses
@@ -23,12 +24,16 @@ DEPICTED = {5: "animal", 6: "artifact", 8: "body", 10: "communication", 11: "eve
 
 @dataclass(frozen=True)
 class Sense:
-    """One meaning: its names, the commonest first, a definition, what it is a kind of, and WordNet's file of it."""
+    """One meaning: its names, the commonest first, a definition, what it is a kind of, and WordNet's file of it.
+
+    With `single` there is but one of it, as of a person or a town.
+    """
 
     names: tuple[str, ...]
     definition: str
     kinds: tuple[str, ...]
     file: int
+    single: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,8 @@ class Lexicon:
 
     def depicted(self, word: str, most: int) -> list[str]:
         """The first meanings of a word, `most` of them, that can be pictured; none of proper names and unknown words."""
-        found = (number for number in self.words.get(word, ()) if self.senses[number].file in DEPICTED)
-        return [number for number in found if word in self.senses[number].names][:most]
+        senses = ((number, self.senses[number]) for number in self.words.get(word, ()))
+        return [number for number, sense in senses if sense.file in DEPICTED and not sense.single][:most]
 
     def broader(self, number: str, most: int) -> dict[str, int]:
         """What a meaning is a kind of, itself among it, with how many steps it is away; up to `most`."""
@@ -102,7 +107,7 @@ def _sense(fields: Sequence[str], definition: str) -> Sense:
     names = tuple(_plain(name) for name in fields[4 : 4 + 2 * count : 2])
     pointers = fields[5 + 2 * count :]
     kinds = [pointers[at + 1] for at in range(0, len(pointers), 4) if pointers[at] in IS_A and pointers[at + 2] == SENSE]
-    return Sense(names, definition.partition("; ")[0], tuple(kinds), int(fields[1]))
+    return Sense(names, definition.partition("; ")[0], tuple(kinds), int(fields[1]), INSTANCE in pointers)
 
 
 def _no_nouns(path: Path) -> frozenset[str]:

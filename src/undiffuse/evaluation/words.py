@@ -36,7 +36,7 @@ TWO_ON_WHITE = CaptionSpec(keywords=0, unstyled=0, unsaid_white=0)
 
 @dataclass(frozen=True)
 class WordsReport(Report):
-    """How far words are understood that no picture was told by; a lexicon may have taught what they mean.
+    """How far words are understood that no picture was told by; a thesaurus may read them as others.
 
     `synonym_top1`, `synonym_top10`: how often the concept that another word stands for is the first, or among the first
     ten, of all concepts of the data set. The words, some two hundred, are in `synonyms.txt`; of those that a caption

@@ -82,18 +82,19 @@ def likeness(
 ) -> Tensor:
     """How much words are like labels, (W, L).
 
-    It is the mean of two cosines of mean states, as sentence encoders compare them: of the word alone, and of the sense
-    that is nearest, as its names and its definition tell it; and more where a label names what the word is a kind of, the
-    nearer the more.
+    It is the cosine of mean states, as sentence encoders compare them, to the sense that is nearest, as its names and its
+    definition tell it; the mean of that and of the word's own, where the encoder has it whole, for pieces of a word mean
+    other things; and more where a label names what the word is a kind of, the nearer the more.
     """
     meant = _directions(text, labels)
-    found = _directions(text, words, progress) @ meant.T  # (W, L)
+    alone = _directions(text, words, progress) @ meant.T  # (W, L)
     senses = [lexicon.depicted(word, SENSES) for word in words]
     told = [_tell(word, number, lexicon) for word, some in zip(words, senses, strict=True) for number in some]
     owners = torch.tensor([place for place, some in enumerate(senses) for _ in some], dtype=torch.long)
     of_sense = _directions(text, told, progress) @ meant.T  # (S, L)
-    index = owners[:, None].expand(-1, len(labels))
-    found = (found + found.scatter_reduce(0, index, of_sense, "amax", include_self=False)) / 2
+    nearest = alone.scatter_reduce(0, owners[:, None].expand(-1, len(labels)), of_sense, "amax", include_self=False)
+    whole = torch.tensor([len(text.words({"caption": word})[0].places) == 1 for word in words])
+    found = torch.where(whole[:, None], (alone + nearest) / 2, nearest)
     named: dict[str, list[int]] = {}
     for place, label in enumerate(labels):
         for number in lexicon.depicted(label, SENSES)[:1]:
@@ -144,7 +145,7 @@ def _is_new(word: str, taken: set[str]) -> bool:
 def _tell(word: str, number: str, lexicon: Lexicon) -> str:
     """A sense in words: "hound, hound dog, hunting dog: any of several breeds of dog used for hunting ..."."""
     sense = lexicon.senses[number]
-    others = [name for name in sense.names if name != word]
+    others = [name for name in sense.names if name.lower() != word]
     kinds = [lexicon.senses[kind].names[0] for kind in sense.kinds]
     return f"{', '.join([word, *others[:2], *kinds[:2]])}: {sense.definition}"
 

@@ -24,6 +24,7 @@ LEXICON = Lexicon(
         "2": Sense(("hound",), "a dog", ("1",), 5),
         "3": Sense(("boat",), "a ship", (), 6),
         "4": Sense(("pup",), "a hound", ("2",), 5),
+        "5": Sense(("BS",), "a boat", (), 6),
     },
     words={
         "dog": ("1",),
@@ -32,6 +33,7 @@ LEXICON = Lexicon(
         "pup": ("4",),
         "sea dog": ("1",),
         "up": ("4",),
+        "bs": ("5",),
         "portrait": ("3",),
         "hounding": ("2",),
     },
@@ -61,12 +63,11 @@ def test_a_lexicon_says_what_words_are_a_kind_of(text: TextConditioner) -> None:
         assert one is not None and other is not None
         return torch.cosine_similarity(one, other)[0]
 
-    told = likeness(text, ["hound", "dog"], ["boat", "dog"], LEXICON)
-    for row, (word, sense, kinship) in enumerate(
-        [("hound", "hound, dog: a dog", KINSHIP / 2), ("dog", "dog: an animal", KINSHIP)]
-    ):
-        plain = torch.stack([cosine(word, label) + cosine(sense, label) for label in ("boat", "dog")]) / 2
-        torch.testing.assert_close(told[row], plain + torch.tensor([0.0, kinship]))
+    told = likeness(text, ["hound", "dog", "bs"], ["boat", "dog"], LEXICON)
+    rows = [("hound", "hound, dog: a dog", KINSHIP / 2), ("dog", "dog: an animal", KINSHIP), (None, "bs: a boat", 0.0)]
+    for row, (word, sense, kinship) in enumerate(rows):
+        plain = torch.stack([(cosine(word or sense, label) + cosine(sense, label)) / 2 for label in ("boat", "dog")])
+        torch.testing.assert_close(told[row], plain + torch.tensor([0.0, kinship]))  # what is in pieces says nothing itself
     assert text.length == 16  # as before
 
 
