@@ -10,12 +10,17 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from tests.serving.conftest import Served, make_desk, serving
+from tests.serving.conftest import Heard, Served, furthest, make_desk, serving
 from tests.serving.test_own import finished
 
 from undiffuse.core.errors import Busy, Cancelled, TimedOut
+from undiffuse.explain.recording import record
 from undiffuse.explain.trace import read_trace
+from undiffuse.generation.generator import Generator
+from undiffuse.generation.request import Request
+from undiffuse.serving.engine import Engine, Work
 from undiffuse.serving.traces import MOST, Recording, Traces
 
 FOX = {"prompt": "a fox", "seed": 7, "steps": 3}
@@ -107,18 +112,35 @@ def test_a_client_that_leaves_ends_its_recording(tiny_folder: Path, tmp_path: Pa
 
 
 def test_only_so_many_wait(tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    def never(model: str, act: Any) -> Any:
-        asked.append(model)
-        return Recording(1.0).done
-
-    traces = Traces(tmp_path, never, 1.0)
+    traces = Traces(tmp_path, Engine({}.get), 1.0)  # which never begins
     for _ in range(MOST):
         traces.record("0" * 16 + "-0", None, "tiny")  # type: ignore[arg-type]
     with pytest.raises(Busy, match="8 recordings wait already"):
         traces.record("0" * 16 + "-0", None, "tiny")  # type: ignore[arg-type]
-    assert len(asked) == MOST
+
+
+def test_jobs_go_on_while_a_picture_is_recorded(alone: Generator, tmp_path: Path) -> None:
+    """Each comes out as it would by itself, though every step of one lies between two of the other."""
+    engine = Engine({"tiny": alone}.get)
+    traces, fox = Traces(tmp_path, engine, 60.0), Request("a fox", seed=1, steps=4)
+    recording, heard = traces.record("0" * 16 + "-0", fox, "tiny"), Heard()
+    engine.submit(Work("one", "tiny", fox.replace(seed=2, steps=3), heard))
+    engine.turn()
+
+    assert recording.done.done() and len(heard.pictures) == 1
+    trace, apart = read_trace(recording.done.result()), record(alone, fox)
+    assert len(trace) == 4 and trace.picture.tobytes() == apart.picture.tobytes()
+    assert all(torch.equal(trace.tensors[name], own) for name, own in apart.tensors.items() if name != "work")  # seconds
+    assert furthest(heard.pictures[0], alone(fox.replace(seed=2, steps=3)).images[0]) <= 1
+
+
+def test_what_goes_on_beside_jobs_ends_with_the_server(alone: Generator, tmp_path: Path) -> None:
+    engine = Engine({"tiny": alone}.get)
+    recording = Traces(tmp_path, engine, 60.0).record("0" * 16 + "-0", Request("a fox", seed=1, steps=4), "tiny")
+    engine.stop()
+    engine.turn()
+    with pytest.raises(Cancelled, match="the server stops"):
+        recording.done.result(0)
 
 
 def test_a_recording_has_its_time() -> None:

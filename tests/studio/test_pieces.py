@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import gradio as gr
 import numpy as np
@@ -344,15 +345,16 @@ def test_the_bar_tells_readers_of_screens_how_far_it_is() -> None:
 
 
 def test_an_explanation_tells_how_far_it_is_and_ends_between_two_steps(tiny_model: LatentDiffusion) -> None:
-    telling = Telling(FOX.replace(steps=3), None)
-    heard: list[str] = []
+    heard: list[tuple[str, float]] = []
 
-    def heed(what: str, done: int, total: int) -> None:
-        heard.append(what)
-        telling.stopped = done == 2
-        Telling.heed(telling, what, done, total)
+    class Watched:
+        """A counter whose jobs go on once, and then somebody stops the explanation."""
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Cancelled, match="stopped"):
-        patch.setattr(telling, "heed", heed)
+        def meanwhile(self, draw: Generator) -> None:
+            heard.append((telling.words, telling.share))
+            telling.stopped = True
+
+    telling = Telling(cast(Any, Watched()), FOX.replace(steps=3), None)
+    with pytest.raises(Cancelled, match="stopped"):
         telling(Generator(tiny_model, precision="fp32"))
-    assert heard == ["drawing", "drawing"] and telling.share == 1 / 3
+    assert heard == [("drawing", 1 / 3)]

@@ -84,3 +84,7 @@ class DeskCounter:
     def alone(self, model: str | None, act: Callable[[Generator], T]) -> Future[T]:
         """Have something done while nothing is drawn."""
         return self._desk.engine.alone(self._desk.models.find(model).name, act)
+
+    def meanwhile(self, draw: Generator) -> None:
+        """Let jobs go on by a step."""
+        self._desk.engine.meanwhile(draw)

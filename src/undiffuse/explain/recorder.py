@@ -50,7 +50,7 @@ def cross_attentions(network: nn.Module) -> dict[str, Attention]:
 
 
 class Recorder:
-    """Records every step of one picture of a batch; a context manager.
+    """Records every step of one picture of a batch; a context manager, entered anew for every step or once for all.
 
     Args:
         model: whose denoiser is watched.
@@ -87,6 +87,7 @@ class Recorder:
             hook.remove()
         for attention, before in self._probes:
             attention.probe = before
+        self._hooks, self._probes = [], []
 
     def close(self, x0: Tensor) -> None:
         """End a step, with the estimates (B, C, h, w) that it went by."""

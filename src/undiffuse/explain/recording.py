@@ -25,7 +25,7 @@ def record(draw: Generator, request: Request, before: Origin | None = None, tell
         draw: what draws.
         request: what to draw.
         before: what drew the picture the first time, for one that is drawn again: it takes its place in a batch as large.
-        tell: told of every step.
+        tell: told of every step; meanwhile anything else may be drawn.
 
     Raises:
         SpecError, DataError: as drawing does, and for a drawing in two passes or by two models.
@@ -40,13 +40,18 @@ def record(draw: Generator, request: Request, before: Origin | None = None, tell
     words = draw.model.conditioner.words(readings_of(request, draw.model))
     places = sorted({one for word in words for one in word.places})
     picture = None
-    with Recorder(draw.model, *place, places) as recorder:
-        for step in draw.stream(*copies(request, origin), keep=False):
-            recorder.close(step.x0)
-            if tell is not None:
-                tell(step.index + 1, step.steps)
-            if step.images:
-                picture = step.images[origin.position]
+    recorder = Recorder(draw.model, *place, places)
+    steps = draw.stream(*copies(request, origin), keep=False)
+    while True:
+        with recorder:
+            step = next(steps, None)
+        if step is None:
+            break
+        recorder.close(step.x0)
+        if step.images:
+            picture = step.images[origin.position]
+        if tell is not None:
+            tell(step.index + 1, step.steps)
     assert picture is not None  # the last step holds it
     kept = [Word(text, tuple(places.index(one) for one in own)) for text, own in words]
     return gathered(recorder.moments, picture, told_of(request, origin), kept)

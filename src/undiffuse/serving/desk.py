@@ -35,7 +35,7 @@ class Desk:
         self.models = models
         self.limits = limits or Limits()
         self.engine = Engine(models.generator, batch, self.limits.check)
-        self.traces = Traces(jobs.folder / "traces", self.engine.alone, self.limits.seconds)
+        self.traces = Traces(jobs.folder / "traces", self.engine, self.limits.seconds)
         models.asked, models.drawing = self.engine.asked, self.engine.drawing
         self.live: dict[str, Live] = {}
         self.taken = {"done": 0, "failed": 0, "cancelled": 0, "refused": 0}

@@ -147,12 +147,26 @@ class Engine:
                 work.skipping = work.skipping or work.name == name
 
     def alone(self, model: str, act: Callable[[Generator], T]) -> Future[T]:
-        """Have something done with the generator of a model between two turns, while nothing is drawn with it."""
+        """Have something done with the generator of a model between two turns, while nothing is drawn with it.
+
+        What takes longer than a step calls `meanwhile` whenever the others may go on.
+        """
         favour: _Favour[T] = _Favour(model, act, Future())
         with self._changed:
             self._favours.append(favour)
             self._changed.notify()
         return favour.done
+
+    def meanwhile(self, draw: Generator) -> None:
+        """Serve the jobs once; to be called by what is done `alone` with `draw`, between two of its own steps.
+
+        Raises:
+            Cancelled: when the engine stops.
+        """
+        if self._stopping:
+            raise Cancelled(explain("the server stops", "what was asked for beside jobs ends"))
+        self._serve()
+        draw.wardrobe.wear()  # as it was
 
     def asked(self) -> set[str]:
         """Names of the models that unfinished jobs need."""
@@ -169,24 +183,30 @@ class Engine:
                     self._changed.wait()
                 if self._stopping:
                     return
-            try:
-                busy = self.turn()
-            except Exception as error:  # a fault of ours: it must not stop the engine for those who come later
-                LOG.exception("a turn failed; every job that was under way ends")
-                busy = True
-                for work in list(self._works):
-                    self._end(work, error)
-            if not busy:
+            if not self.turn():
                 time.sleep(IDLE)
 
     def turn(self) -> bool:
-        """Bring the jobs that have waited longest one step further; False when there was nothing to do."""
+        """Do the next thing that was asked for beside jobs, and serve those; False when there was nothing to do."""
         did = self._do_favour()
+        return self._serve() or did
+
+    def _serve(self) -> bool:
+        """Bring the jobs that have waited longest one step further; False when there was nothing to do."""
+        try:
+            return self._step()
+        except Exception as error:  # a fault of ours: it must not stop the engine for those who come later
+            LOG.exception("a turn failed; every job that was under way ends")
+            for work in list(self._works):
+                self._end(work, error)
+            return True
+
+    def _step(self) -> bool:
         for work in list(self._works):
             self._look_after(work)
         picked = self._picked()
         if not picked:
-            return did
+            return False
         now = next(self._turns)
         for work, _, _ in picked:
             work.served = now

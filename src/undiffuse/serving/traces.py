@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +14,11 @@ from undiffuse.explain.trace import Trace, read_trace, write_trace
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.output import open_folder
 from undiffuse.generation.request import Request
+from undiffuse.serving.engine import Engine
 from undiffuse.serving.jobs import NAME
 
 MOST = 8  # recordings that wait, of everybody together
 ENDING = ".trace"
-Alone = Callable[[str, Callable[[Generator], Path]], Future[Path]]
 
 
 class Kept(NamedTuple):
@@ -60,13 +59,13 @@ class Traces:
 
     Args:
         folder: where they are kept.
-        alone: has something done with a model's generator while nothing is drawn (`Engine.alone`).
+        engine: whose thread records.
         seconds: that a recording may take, from when it is asked for.
     """
 
-    def __init__(self, folder: Path, alone: Alone, seconds: float) -> None:
+    def __init__(self, folder: Path, engine: Engine, seconds: float) -> None:
         self._folder = open_folder(folder)
-        self._alone = alone
+        self._engine = engine
         self._seconds = seconds
         self._open: set[Recording] = set()
         self._lock = threading.Lock()
@@ -74,7 +73,7 @@ class Traces:
     def record(self, name: str, request: Request, model: str) -> Recording:
         """Draw a picture again, by the request that it was drawn by, and keep its trace; one that is there is overwritten.
 
-        No other picture is drawn meanwhile.
+        Jobs go on between its steps.
 
         Raises:
             Busy: when too many wait already.
@@ -87,10 +86,14 @@ class Traces:
             self._open.add(recording)
 
         def act(draw: Generator) -> Path:
-            recording.go_on()
-            return write_trace(record(draw, request, tell=recording.go_on), self.path(name))
+            def tell(done: int, steps: int) -> None:
+                recording.go_on(done, steps)
+                self._engine.meanwhile(draw)
 
-        recording.done = self._alone(model, act)
+            recording.go_on()
+            return write_trace(record(draw, request, tell=tell), self.path(name))
+
+        recording.done = self._engine.alone(model, act)
         recording.done.add_done_callback(lambda _: self._open.discard(recording))
         return recording
 

@@ -88,3 +88,11 @@ class Counter(Protocol):
     def alone(self, model: str | None, act: Callable[[Generator], T]) -> Future[T]:
         """Have something done with a model's generator while nothing is drawn with it."""
         ...
+
+    def meanwhile(self, draw: Generator) -> None:
+        """Let jobs go on by a step; called by what is done `alone` with `draw`, between its own steps.
+
+        Raises:
+            Cancelled: when the server stops.
+        """
+        ...

@@ -49,6 +49,20 @@ def test_a_recorded_picture_is_the_unrecorded_one(asked: dict[str, Any], draw: G
     assert len(trace) == (2 if "strength" in asked else 4)
 
 
+def test_other_pictures_may_be_drawn_between_two_steps(draw: Generator) -> None:
+    request = Request("a fox", seed=3, steps=3)
+    others: list[bytes] = []
+
+    def tell(done: int, total: int) -> None:
+        others.append(draw(request.replace(seed=4, prompt="a boat")).images[0].tobytes())
+
+    watched, alone = record(draw, request, tell=tell), record(draw, request)
+    assert len(others) == 3 and len(set(others)) == 1
+    assert watched.picture.tobytes() == alone.picture.tobytes()
+    assert watched.tensors.keys() == alone.tensors.keys()
+    assert all(torch.equal(watched.tensors[name], own) for name, own in alone.tensors.items() if name != "work")  # seconds
+
+
 def test_nothing_stays_behind_even_after_an_error(draw: Generator) -> None:
     denoiser = draw.model.denoiser
     with pytest.raises(KeyboardInterrupt), Recorder(draw.model, places=[1]):

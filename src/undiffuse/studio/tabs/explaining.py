@@ -27,9 +27,13 @@ GLANCE = 0.2  # seconds between two looks at how far it is
 
 
 class Telling:
-    """One explanation under way, done by the thread that draws; the page sees how far it is, and may stop it."""
+    """One explanation under way, done by the thread that draws, between the steps of jobs.
 
-    def __init__(self, request: Request, instead: str | None) -> None:
+    The page sees how far it is, and may stop it.
+    """
+
+    def __init__(self, counter: Counter, request: Request, instead: str | None) -> None:
+        self.counter = counter
         self.request = request
         self.instead = instead
         self.share = 0.0
@@ -42,17 +46,18 @@ class Telling:
         Raises:
             Cancelled: once it is stopped, between two steps.
         """
-        return page_of(tell(draw, self.request, instead=self.instead, said=self.heed))
 
-    def heed(self, what: str, done: int, total: int) -> None:
-        """Keep how far it is; the place where a stop is noticed."""
-        if self.stopped:
-            raise Cancelled(explain("the explanation was stopped", "somebody asked to stop"))
-        self.share, self.words = done / total, what
+        def said(what: str, done: int, total: int) -> None:
+            if self.stopped:
+                raise Cancelled(explain("the explanation was stopped", "somebody asked to stop"))
+            self.share, self.words = done / total, what
+            self.counter.meanwhile(draw)
+
+        return page_of(tell(draw, self.request, instead=self.instead, said=said))
 
 
 def tab(counter: Counter) -> Settings:
-    """Put it on the page; its fields. While a picture is explained no other is drawn."""
+    """Put it on the page; its fields."""
     with gr.Row():
         with gr.Column(scale=4):
             instead = gr.Textbox(label="Another prompt for the same noise (empty: one is chosen)")
@@ -69,7 +74,7 @@ def tab(counter: Counter) -> Settings:
 
     async def act(instead: str, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
         request, model = said(request_of, list(values))
-        telling = Telling(request.replace(count=1), instead or None)
+        telling = Telling(counter, request.replace(count=1), instead or None)
         told = asyncio.wrap_future(said(counter.alone, model, telling))
         try:
             while not told.done():
