@@ -39,6 +39,7 @@ COMMAND = str(Path(sys.executable).with_name("undiffuse"))
 SOLVERS = ("DPM++ 2M", "Euler a", "DDIM", "Heun")
 THINGS = ("a fox", "a sailboat, flat", "red apple, blob", "a cat on a blue background")
 LONG = 50
+MOMENTS = 8
 
 
 @contextmanager
@@ -143,16 +144,19 @@ def flat(jobs: int, switches: int, options: list[str], folder: Path) -> None:
 
 
 def late(options: list[str], folder: Path, side: int = 128) -> None:
-    """How long one waits for a first step who comes when a long job is under way, in steps of that job alone."""
+    """How long one waits for a first step who comes when a long job is under way, in steps of that job alone.
+
+    Who comes right after a step has begun waits longest; `MOMENTS` are spread evenly over a step.
+    """
     with server(folder, *options) as (address, _), httpx.Client(base_url=address, timeout=None) as http:
         waits, size = [], {"width": side, "height": side}
-        for turn in range(4):
+        for turn in range(1 + MOMENTS):
             long = http.post("/api/jobs", json={"prompt": "a fox", "steps": LONG, "seed": turn, **size}).json()["id"]
             arrivals: list[float] = []
             began, asked_at, first = threading.Event(), 0.0, 0.0
 
             def follow(long: str = long, arrivals: list[float] = arrivals, began: threading.Event = began) -> None:
-                for name, _ in events(address, long):
+                for name, _ in events(http, long):
                     arrivals.append(time.monotonic())
                     if name == "step" and len(arrivals) == 12:
                         began.set()
@@ -161,24 +165,22 @@ def late(options: list[str], folder: Path, side: int = 128) -> None:
             follower.start()
             began.wait()
             step = statistics.median(b - a for a, b in pairwise(arrivals[2:]))
+            time.sleep(max(0, turn - 1) / MOMENTS * step)
             asked_at = time.monotonic()
             short = http.post("/api/jobs", json={"prompt": "a cat", "steps": 4, "seed": 1, **size}).json()["id"]
-            for name, _ in events(address, short):
+            for name, _ in events(http, short):
                 if name == "step" and not first:
                     first = time.monotonic()
             follower.join()
             if turn:  # the first one warms up
                 waits.append((first - asked_at) / step)
-        found = statistics.median(waits)
-        print(
-            f"{side}x{side}: first step of a job that comes beside one of {LONG} steps: after {found:.1f} of its steps",
-            flush=True,
-        )
+        told = f"after {statistics.mean(waits):.1f} of its steps, the longest after {max(waits):.1f}"
+        print(f"{side}x{side}: first step of a job that comes beside one of {LONG} steps: {told}", flush=True)
 
 
-def events(address: str, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def events(http: httpx.Client, job: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The events of a job, as they come."""
-    with httpx.stream("GET", f"{address}/api/jobs/{job}/events", timeout=None) as answer:
+    with http.stream("GET", f"/api/jobs/{job}/events") as answer:
         name = ""
         for line in answer.iter_lines():
             if line.startswith("event:"):

@@ -15,6 +15,7 @@ from tests.conftest import with_objective
 from undiffuse.checkpoints.api import load_model, save_model
 from undiffuse.conditioners.maps import MapSpec
 from undiffuse.conditioners.text import TextConditioner
+from undiffuse.conditioners.thesaurus import Thesaurus
 from undiffuse.core.errors import DataError, SpecError
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
@@ -353,6 +354,23 @@ def test_another_text_encoder_reads_the_labels_of_the_one_before(
     model = load_model(resume(tmp_path / "run", recipe=settle(longer)))
     again = model.conditioner.parts[0]
     assert isinstance(again, TextConditioner) and (again.classes, again.length) == (("owl",), 5)
+
+
+@pytest.mark.parametrize("another", [True, False])
+def test_words_are_read_as_others_as_before_but_for_those_of_captions(
+    another: bool, recipe_file: Path, tiny_model: LatentDiffusion, tiny_folder: Path, tmp_path: Path
+) -> None:
+    text, label = tiny_model.spec.conditioners
+    spec = tiny_model.spec.model_copy(update={"conditioners": (text.model_copy(update={"thesaurus": True}), label)})
+    own = tiny_model.conditioner.parts[0]
+    assert isinstance(own, TextConditioner)
+    start = build_model(spec, own.tokenizer)
+    start.conditioner.parts[0].thesaurus = Thesaurus({"vixen": "fox", "picture": "boat"})
+    save_model(start, tmp_path / "start")
+    words = [f'objective.words={{ source = "{tiny_folder}", length = 12 }}'] if another else []
+    recipe = settle(load_recipe(recipe_file, [*words, f"objective.start={tmp_path / 'start'}", "run.steps=1"]))
+    model = load_model(train(recipe, tmp_path / "run"))
+    assert model.conditioner.parts[0].read_as("a red picture, a vixen") == {"vixen": "fox"}
 
 
 def test_a_sketch_can_be_learned_anew(recipe_file: Path, tmp_path: Path) -> None:
