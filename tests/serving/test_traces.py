@@ -124,10 +124,12 @@ def test_jobs_go_on_while_a_picture_is_recorded(alone: Generator, tmp_path: Path
     engine = Engine({"tiny": alone}.get)
     traces, fox = Traces(tmp_path, engine, 60.0), Request("a fox", seed=1, steps=4)
     recording, heard = traces.record("0" * 16 + "-0", fox, "tiny"), Heard()
+    held: list[set[str]] = []
+    heard.after_step = lambda: held.append(engine.asked() & engine.drawing())
     engine.submit(Work("one", "tiny", fox.replace(seed=2, steps=3), heard))
     engine.turn()
 
-    assert recording.done.done() and len(heard.pictures) == 1
+    assert recording.done.done() and len(heard.pictures) == 1 and held == [{"tiny"}] * 3 and not engine.asked()
     trace, apart = read_trace(recording.done.result()), record(alone, fox)
     assert len(trace) == 4 and trace.picture.tobytes() == apart.picture.tobytes()
     assert all(torch.equal(trace.tensors[name], own) for name, own in apart.tensors.items() if name != "work")  # seconds

@@ -111,6 +111,7 @@ class Engine:
         self._check = check
         self._works: list[Work] = []
         self._favours: deque[_Favour[Any]] = deque()
+        self._doing: _Favour[Any] | None = None
         self._turns = count()
         self._changed = threading.Condition()
         self._stopping = False
@@ -169,12 +170,16 @@ class Engine:
         draw.wardrobe.wear()  # as it was
 
     def asked(self) -> set[str]:
-        """Names of the models that unfinished jobs need."""
-        return {one.model for one in (*list(self._works), *list(self._favours))}
+        """Names of the models that unfinished jobs need, and what is done beside them."""
+        return {one.model for one in (*list(self._works), *list(self._favours))} | self._busy()
 
     def drawing(self) -> set[str]:
-        """Names of the models that begun jobs draw with."""
-        return {work.model for work in list(self._works) if work.draw is not None}
+        """Names of the models that begun jobs draw with, and what is done beside them."""
+        return {work.model for work in list(self._works) if work.draw is not None} | self._busy()
+
+    def _busy(self) -> set[str]:
+        favour = self._doing
+        return set() if favour is None else {favour.model}
 
     def _run(self) -> None:
         while True:
@@ -231,6 +236,7 @@ class Engine:
                 draw = error
             if draw is None:
                 return False
+        self._doing = favour
         self._favours.popleft()
         if favour.done.set_running_or_notify_cancel():  # from here on nobody can take it back
             try:
@@ -240,6 +246,7 @@ class Engine:
                 favour.done.set_result(favour.act(draw))
             except Exception as error:
                 favour.done.set_exception(error)
+        self._doing = None
         return True
 
     def _look_after(self, work: Work) -> None:
