@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from undiffuse.checkpoints.api import load_model
-from undiffuse.checkpoints.minilm import load_minilm, prune_minilm
+from undiffuse.checkpoints.minilm import find_minilm, load_minilm, prune_minilm
 from undiffuse.conditioners.base import PartSpec
 from undiffuse.conditioners.text import BertSpec, TextConditioner, TextSpec
 from undiffuse.core.errors import SpecError, explain
@@ -17,6 +17,7 @@ from undiffuse.training.thesaurus import make_thesaurus, words_of
 MINILM = "minilm"
 DEFAULT = "default"
 ROWS = 15_000
+LONGEST = 48  # tokens of a definition
 
 
 def load_text(spec: TextSpec, captions: Sequence[str]) -> tuple[TextConditioner, TextSpec]:
@@ -57,9 +58,13 @@ def lexicon_of(specs: Iterable[PartSpec | None]) -> Lexicon | None:
 
     Raises:
         DataError: when it is not there.
+        DependencyError: when all-MiniLM-L6-v2 is not installed, by which words are compared.
     """
     folder = next((spec.lexicon for spec in specs if isinstance(spec, TextSpec)), None)
-    return None if folder is None else read_wordnet(folder)
+    if folder is None:
+        return None
+    find_minilm()
+    return read_wordnet(folder)
 
 
 def read_others(
@@ -80,8 +85,10 @@ def read_others(
         DataError: when there is a lexicon and no label.
     """
     if lexicon is not None:
+        encoder, tokenizer = load_minilm()  # whole: it has read many words that the part's vocabulary lacks
+        reader = TextConditioner(tokenizer, encoder, length=min(LONGEST, encoder.positions)).to(part.device)
         known = {label for label in labels if label is not None}
-        part.thesaurus = make_thesaurus(part, captions, known, lexicon, folder, progress)
+        part.thesaurus = make_thesaurus(reader, captions, known, lexicon, folder, progress)
     elif part.thesaurus is not None:
         part.thesaurus = part.thesaurus.without(words_of(captions))
     return part.thesaurus is not None

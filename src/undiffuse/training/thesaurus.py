@@ -34,7 +34,6 @@ SENSES = 3  # of a word
 STEPS = 4  # from a sense to what it is a kind of
 KINSHIP = 0.3  # that a word is a label's namesake counts as much as so much more cosine; every step away halves it
 BATCH = 256
-LONGEST = 48  # tokens of a definition
 
 
 def make_thesaurus(
@@ -48,7 +47,7 @@ def make_thesaurus(
     """What nouns of the lexicon are read as that no caption has and that are like some label; and more than one of a label.
 
     Args:
-        text: with the encoder.
+        text: by whose encoder words are compared; it reads whole definitions.
         captions: of the data set.
         labels: of its pictures.
         lexicon: says what words mean.
@@ -82,22 +81,26 @@ def likeness(
 ) -> Tensor:
     """How much words are like labels, (W, L).
 
-    It is the cosine of mean states, as sentence encoders compare them, to the sense that is nearest, as its names and its
-    definition tell it; the mean of that and of the word's own, where the encoder has it whole, for pieces of a word mean
-    other things; and more where a label names what the word is a kind of, the nearer the more.
+    It is the cosine of mean states, as sentence encoders compare them, of the word's nearest sense, as its names and its
+    definition tell it: the mean of that to the label and to what the label means. Where the encoder has the word whole,
+    that of the bare word to the label counts as much, for pieces of a word mean other things. And it is more where a label
+    names what the word is a kind of, the nearer the more.
     """
     meant = _directions(text, labels)
     alone = _directions(text, words, progress) @ meant.T  # (W, L)
+    of_label = [lexicon.depicted(label, 1) for label in labels]  # the first sense, or none
+    told = [_tell(label, *own, lexicon) if own else label for label, own in zip(labels, of_label, strict=True)]
+    defined = _directions(text, told)
     senses = [lexicon.depicted(word, SENSES) for word in words]
     told = [_tell(word, number, lexicon) for word, some in zip(words, senses, strict=True) for number in some]
     owners = torch.tensor([place for place, some in enumerate(senses) for _ in some], dtype=torch.long)
-    of_sense = _directions(text, told, progress) @ meant.T  # (S, L)
+    of_sense = _directions(text, told, progress) @ (meant + defined).T / 2  # (S, L)
     nearest = alone.scatter_reduce(0, owners[:, None].expand(-1, len(labels)), of_sense, "amax", include_self=False)
     whole = torch.tensor([len(text.words({"caption": word})[0].places) == 1 for word in words])
     found = torch.where(whole[:, None], (alone + nearest) / 2, nearest)
     named: dict[str, list[int]] = {}
-    for place, label in enumerate(labels):
-        for number in lexicon.depicted(label, SENSES)[:1]:
+    for place, own in enumerate(of_label):
+        for number in own:
             named.setdefault(number, []).append(place)
     for row, some in enumerate(senses):
         kinship = kin(some, named, lexicon)
@@ -125,7 +128,7 @@ def _nearest(
 ) -> dict[str, str]:
     """By word the label that it is most like, where it is like one; likenesses are kept, for they take minutes."""
     senses = [_tell(word, one, lexicon) for word in words for one in lexicon.depicted(word, SENSES)]
-    constants = [str(one) for one in (SENSES, STEPS, KINSHIP, LONGEST)]
+    constants = [str(one) for one in (SENSES, STEPS, KINSHIP)]
     digest = digest_of(text, [*words, "", *labels, "", *senses, "", *constants])
     kept = read_kept(path, digest)
     if kept is None:
@@ -152,18 +155,13 @@ def _tell(word: str, number: str, lexicon: Lexicon) -> str:
 
 @torch.no_grad()
 def _directions(text: TextConditioner, said: Sequence[str], progress: Progress | None = None) -> Tensor:
-    """Mean states (S, D) of what is said, as long as 1; those of similar length are read together, and whole definitions."""
+    """Mean states (S, D) of what is said, as long as 1; those of similar length are read together."""
     order = sorted(range(len(said)), key=lambda place: len(said[place]))
     found = torch.empty(len(said), text.token_width)
-    length = text.length
-    text.resize(min(LONGEST, text.encoder.positions))
-    try:
-        for first in range(0, len(said), BATCH):
-            some = order[first : first + BATCH]
-            states, mask = text.states([said[place] for place in some])
-            found[some] = F.normalize(states.sum(1) / mask.sum(1, keepdim=True), dim=1).float().cpu()
-            if progress is not None:
-                progress(min(first + BATCH, len(said)), len(said), "words")
-    finally:
-        text.resize(length)
+    for first in range(0, len(said), BATCH):
+        some = order[first : first + BATCH]
+        states, mask = text.states([said[place] for place in some])
+        found[some] = F.normalize(states.sum(1) / mask.sum(1, keepdim=True), dim=1).float().cpu()
+        if progress is not None:
+            progress(min(first + BATCH, len(said)), len(said), "words")
     return found

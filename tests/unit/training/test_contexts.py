@@ -16,10 +16,12 @@ from PIL import Image
 from undiffuse.checkpoints.api import load_model
 from undiffuse.conditioners.labels import known_labels
 from undiffuse.conditioners.maps import MapConditioner
+from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.errors import DataError, SpecError
 from undiffuse.core.random import normal
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
+from undiffuse.training import texts
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.prepare import prepare
 from undiffuse.training.recipe import load_recipe
@@ -279,8 +281,17 @@ def test_words_that_are_to_read_labels_need_some(
 
 
 def test_words_are_read_as_others_that_captions_have(
-    settings: Recipes, diffusion_recipe: Path, make_photos: Callable[..., Path], tiny_folder: Path, tmp_path: Path
+    settings: Recipes,
+    diffusion_recipe: Path,
+    make_photos: Callable[..., Path],
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    reader = load_model(tiny_folder).conditioner.parts[0]
+    assert isinstance(reader, TextConditioner)
+    monkeypatch.setattr(texts, "find_minilm", lambda: None)
+    monkeypatch.setattr(texts, "load_minilm", lambda: (reader.encoder, reader.tokenizer))
     (tmp_path / "index.noun").write_text(
         "".join(f"{word} n 1 0 1 0 {n}\n" for n, word in enumerate(("sun", "star", "crescent")))
     )

@@ -22,6 +22,7 @@ from undiffuse.generation.request import Request
 from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
+from undiffuse.training import texts
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.objectives.sketch import SketchTraining, recollection, shown
 from undiffuse.training.prepare import prepare
@@ -278,8 +279,11 @@ def test_sketches_are_learned_from_one_data_set(recipe_file: Path) -> None:
         load_recipe(recipe_file, ['data.also=[{path = "more"}]'])
 
 
-def test_a_lexicon_that_is_not_there_is_told_before_anything_is_encoded(recipe_file: Path, tmp_path: Path) -> None:
+def test_a_lexicon_that_is_not_there_is_told_before_anything_is_encoded(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     changes = [f'objective.words={{ source = "default", lexicon = "{tmp_path}" }}']
+    monkeypatch.setattr(texts, "find_minilm", lambda: None)
     with pytest.raises(DataError, match="no WordNet in"):
         prepare(settle(load_recipe(recipe_file, changes)), tmp_path / "run", CPU)
     assert not (tmp_path / "run" / "latents").exists()
