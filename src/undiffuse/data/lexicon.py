@@ -20,6 +20,7 @@ CLEARLY = 2  # occurrences more, for a word to be something else than a noun
 DEPICTED = {5: "animal", 6: "artifact", 8: "body", 10: "communication", 11: "event", 12: "feeling", 13: "food", 15: "location",
             17: "object", 18: "person", 19: "phenomenon", 20: "plant", 25: "shape", 27: "substance", 28: "time"}  # fmt: skip
 """WordNet's files of senses that can be pictured, by their number; acts, states, sums and the like are in others."""
+LATIN = (5, 20)  # where names with capital letters are those of biologists
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Sense:
     kinds: tuple[str, ...]
     file: int
     single: bool = False
+
+    def depicts(self, word: str) -> bool:
+        """Whether it can be pictured, and the word, in lower case, is no proper name of it."""
+        common = not self.single and (word in self.names or self.file not in LATIN)
+        return common and self.file in DEPICTED
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,7 @@ class Lexicon:
 
     def depicted(self, word: str, most: int) -> list[str]:
         """The first meanings of a word, `most` of them, that can be pictured; none of proper names and unknown words."""
-        senses = ((number, self.senses[number]) for number in self.words.get(word, ()))
-        return [number for number, sense in senses if sense.file in DEPICTED and not sense.single][:most]
+        return [number for number in self.words.get(word, ()) if self.senses[number].depicts(word)][:most]
 
     def broader(self, number: str, most: int) -> dict[str, int]:
         """What a meaning is a kind of, itself among it, with how many steps it is away; up to `most`."""

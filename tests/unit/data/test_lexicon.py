@@ -16,16 +16,20 @@ SYNSETS = """\
 00000030 05 n 02 hound 0 hound_dog 0 002 @ 00000020 n 0000 + 00000099 v 0101 | a dog used for hunting
 00000040 18 n 02 hound 0 cad 0 000 | someone who is morally reprehensible
 00000050 07 n 01 cad 0 000 | an attribute of nobody
+00000070 05 n 01 Canis 0 001 @ 00000010 n 0000 | type genus of the Canidae
+00000080 18 n 01 Martian 0 001 @ 00000010 n 0000 | imaginary people who live on Mars
 00000060 05 n 01 Laika 0 001 @i 00000020 n 0000 | the first dog in space
 """
 WORDS = """\
 animal n 1 1 ~ 1 1 00000010
 cad n 2 0 2 0 00000050 00000040
+canis n 1 1 @ 1 0 00000070
 dog n 1 2 @ ~ 1 1 00000020
 domestic_dog n 1 2 @ ~ 1 1 00000020
 hound n 2 1 @ 2 2 00000030 00000040
 hound_dog n 1 1 @ 1 0 00000030
 laika n 1 1 @ 1 0 00000060
+martian n 1 1 @ 1 0 00000080
 """
 COUNTS = """\
 animal%1:05:00:: 1 4
@@ -65,7 +69,8 @@ def test_only_what_can_be_pictured_counts_and_no_proper_names(folder: Path) -> N
     lexicon = read_wordnet(folder)
     assert lexicon.depicted("hound", 3) == ["00000030", "00000040"] and lexicon.depicted("hound", 1) == ["00000030"]
     assert lexicon.depicted("cad", 3) == ["00000040"]
-    assert lexicon.depicted("laika", 3) == [] == lexicon.depicted("nothing", 3)
+    assert lexicon.depicted("martian", 3) == ["00000080"]
+    assert lexicon.depicted("laika", 3) == lexicon.depicted("canis", 3) == lexicon.depicted("nothing", 3) == []
 
 
 def test_files_that_are_not_there_or_something_else_are_told(folder: Path) -> None:
@@ -82,4 +87,4 @@ def test_files_that_are_not_there_or_something_else_are_told(folder: Path) -> No
 def test_verbs_and_adjectives_are_told_from_nouns(folder: Path) -> None:
     lexicon = read_wordnet(folder)
     assert lexicon.others == {"hound"}  # not animal, by two occurrences
-    assert lexicon.pictured() == ["animal", "cad", "dog", "domestic dog", "hound dog"]
+    assert lexicon.pictured() == ["animal", "cad", "dog", "domestic dog", "hound dog", "martian"]
