@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,22 @@ def test_a_client_that_leaves_ends_its_recording(tiny_folder: Path, tmp_path: Pa
         assert held.wait(20)
         with pytest.raises(httpx.ReadTimeout):
             client.post(f"/api/pictures/{name}/trace", timeout=0.5)
-        (recording,) = server.desk.traces._open
+        recording = asked_for(server)
         assert recording._left.wait(20)
         hold.set()
         busy.result(20)
         with pytest.raises(Cancelled):
             recording.done.result(20)
         assert client.get("/api/traces").json() == []
+
+
+def asked_for(server: Served) -> Recording:
+    """The one recording that waits, as soon as the server has heard of it."""
+    until = time.monotonic() + 20
+    while not server.desk.traces._open and time.monotonic() < until:
+        time.sleep(0.01)
+    (recording,) = server.desk.traces._open
+    return recording
 
 
 def test_only_so_many_wait(tmp_path: Path) -> None:

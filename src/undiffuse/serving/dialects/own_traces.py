@@ -64,7 +64,7 @@ def router(desk: Desk) -> APIRouter:
     async def record(name: TraceName, http: Http) -> TraceView:
         """Draw a picture of the library again with everything recorded, and keep the trace under the picture's name.
 
-        It answers when that is done; nothing else is drawn meanwhile. A client that leaves ends it.
+        It answers when that is done; jobs go on between its steps. A client that leaves ends it.
         """
 
         def asked() -> Recording:
