@@ -85,11 +85,15 @@ def test_a_thesaurus_comes_back_and_tells_models_apart(reading_others: Path) -> 
     assert {path.name for path in reading_others.iterdir()} == FILES
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"fox": 1}', '{"fox": [1]}', '{"fox": "ab"}'])
+@pytest.mark.parametrize(
+    "content", [None, "{", "[]", '{"fox": 1}', '{"fox": [1]}', '{"fox": "ab"}', '{"fox": ["a"], "boat": ["A"]}']
+)
 def test_a_thesaurus_that_is_missing_or_broken_is_told(reading_others: Path, content: str | None) -> None:
     path = reading_others / "thesaurus.json"
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(CheckpointError, match=r"thesaurus\.json cannot be read: .*copy the whole model folder again"):
+    with pytest.raises(
+        CheckpointError, match=r"thesaurus\.json cannot be read: .*mend it, or copy the whole model folder again"
+    ):
         load_model(reading_others)
 
 

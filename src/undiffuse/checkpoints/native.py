@@ -148,10 +148,13 @@ def _read_thesaurus(path: Path) -> Thesaurus:
         pairs = [(word, meant) for meant, some in told.items() for word in some]
         if not all(isinstance(some, list) for some in told.values()) or not all(isinstance(word, str) for word, _ in pairs):
             raise ValueError("lists of words are expected")
+        meant = {word.lower(): one for word, one in pairs}
+        if len(meant) < len(pairs):
+            raise ValueError("a word stands in it twice")
     except (OSError, ValueError, AttributeError, TypeError) as error:
         given, allowed = f"{path} cannot be read: {error}", "it tells which words are read as others"
-        raise CheckpointError(explain(given, allowed, "copy the whole model folder again")) from None
-    return Thesaurus(dict(pairs))
+        raise CheckpointError(explain(given, allowed, "mend it, or copy the whole model folder again")) from None
+    return Thesaurus(meant)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

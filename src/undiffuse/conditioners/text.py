@@ -175,12 +175,12 @@ class TextConditioner(ConditionerPart):
 
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
         """Tokens (B, N, D), their mask (B, N), when pooled a vector (B, D), with a sketcher its map (B, C, h, w)."""
-        captions = [row.get("caption") or "" for row in rows]
+        captions = [self.understood(row.get("caption") or "") for row in rows]
         cond = Conditioning.cat([self._recall(caption) for caption in captions]) if self.frozen else self._encode(captions)
         return cond if cond.spatial is None or size is None else replace(cond, spatial=resized(cond.spatial, size))
 
     def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
-        """The caption in words that are known, with the name of a label before it.
+        """The caption, with the name of a label before it.
 
         Raises:
             SpecError: for a label that is not among the classes.
@@ -188,7 +188,6 @@ class TextConditioner(ConditionerPart):
         readings: list[dict[str, Any]] = []
         for row in given:
             label, caption = row.get("label") if self.classes else None, row.get("caption")
-            caption = None if caption is None else self.understood(caption)
             if label is not None:
                 check_label(label, self.classes)
                 caption = ", ".join(part for part in (label, caption) if part)
@@ -196,7 +195,7 @@ class TextConditioner(ConditionerPart):
         return readings
 
     def states(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token states (B, N, D), zero at padding, and which of them count (B, N): the encoder alone, without the memory.
+        """Token states (B, N, D), zero at padding, and which of them count (B, N): the encoder alone, word for word.
 
         Equal to those of single rows up to the rounding of a batched product; meant for caches of a whole data set.
         """
@@ -237,8 +236,8 @@ class TextConditioner(ConditionerPart):
         return self._tokenize([self.understood(caption) for caption in captions]).truncated
 
     def words(self, row: Fields) -> list[Word]:
-        """The words and signs of the caption, as far as it is read."""
-        caption = row.get("caption") or ""
+        """The words and signs of the caption, as far as it is read, and as it is."""
+        caption = self.understood(row.get("caption") or "")
         found = self.tokenizer.encode(caption)
         places: dict[int, list[int]] = {}
         for place, word in enumerate(found.word_ids[: self.length - 1]):  # the last place is the end mark's

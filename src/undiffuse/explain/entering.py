@@ -91,7 +91,7 @@ def _recalled(part: ConditionerPart, readings: Mapping[str, Any], model: LatentD
     """Remembered pictures that a caption speaks for, as the decoder shows what is kept of them; the likeliest first."""
     if not isinstance(part, TextConditioner) or part.sketcher is None:
         return []
-    states, mask = part.states([readings.get("caption") or ""])
+    states, mask = part.states([part.understood(readings.get("caption") or "")])
     shares, maps = part.sketcher.call_to_mind(states, mask, RECALLED)
     worth = shares >= LEAST_SHARE
     if not bool(worth.any()):

@@ -58,12 +58,11 @@ def test_steps_are_as_many_as_are_asked_for(sketched: Generator) -> None:
 
 def test_words_and_seed_count(sketched: Generator) -> None:
     request = Request("a fox", seed=3, steps=2, sketch=0.6)
-    pictures = [
-        sketched(one).images[0].tobytes() for one in (request, request.replace(seed=4), request.replace(prompt="a boat"))
-    ]
-    assert len(set(pictures)) == 3
-    together = sketched.many([request.replace(prompt="a boat"), request])
-    assert together[1].images[0].tobytes() == pictures[0]
+    pictures = [sketched(one).images[0] for one in (request, request.replace(seed=4), request.replace(prompt="a boat"))]
+    assert len({picture.tobytes() for picture in pictures}) == 3
+    together = sketched.many([request.replace(prompt="a boat"), request])[1].images[0]
+    apart = np.abs(np.asarray(together, dtype=int) - np.asarray(pictures[0], dtype=int))
+    assert apart.max() <= 1  # products of a batch round in another order
 
 
 def test_what_a_tag_says_is_not_sketched(sketched: Generator, monkeypatch: pytest.MonkeyPatch) -> None:

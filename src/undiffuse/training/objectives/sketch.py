@@ -199,7 +199,7 @@ class SketchTraining(Objective[Described]):
         """Sketches of the recipe's prompts, or of the first captions of the cache, as the decoder shows them."""
         prompts = self.terms.preview_prompts or tuple(row[0] for row in self.cache.captions[:PREVIEWS])
         self.text.forget()
-        sketch = self.text([{"caption": self.text.understood(prompt)} for prompt in prompts]).spatial
+        sketch = self.text([{"caption": prompt} for prompt in prompts]).spatial
         assert sketch is not None
         return grid_image(to_images(self.model.codec.decode(sketch)))
 
