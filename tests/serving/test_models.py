@@ -104,6 +104,16 @@ def test_jobs_of_more_models_than_fit_are_all_drawn(shelf: Callable[..., Models]
     models.close()
 
 
+def test_memory_is_given_back_when_a_model_was_loaded(shelf: Callable[..., Models], monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr("undiffuse.serving.models.give_back", lambda: given.append(1))
+    models = shelf()
+    for name in ("a", "b", "a"):
+        loaded(models, name)
+    assert len(given) == 2
+    models.close()
+
+
 def test_a_model_that_cannot_be_loaded_fails_its_jobs_alone(shelf: Callable[..., Models], tmp_path: Path) -> None:
     shelf()
     (tmp_path / "models" / "broken").mkdir()

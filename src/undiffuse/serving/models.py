@@ -13,6 +13,7 @@ from undiffuse.checkpoints.api import DEFAULT, default_folder, load_model
 from undiffuse.checkpoints.diffusers_folder import is_diffusers_folder
 from undiffuse.checkpoints.folder import SPEC
 from undiffuse.checkpoints.single_file import is_single_file
+from undiffuse.core.devices import give_back
 from undiffuse.core.errors import CheckpointError, UsageError, explain
 from undiffuse.generation.generator import Generator
 from undiffuse.model.latent_diffusion import LatentDiffusion
@@ -164,7 +165,9 @@ class Models:
 
     def _load(self, shelved: Shelved) -> Generator:
         source = self._source if shelved.name == self.first else shelved.path
-        return self._opened(load_model(source))
+        draw = self._opened(load_model(source))
+        give_back()  # what the model before it held, and what reading this one took
+        return draw
 
 
 def _plain(path: Path) -> str:

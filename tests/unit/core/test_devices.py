@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from undiffuse.core.devices import (
     choose_device,
     choose_precision,
     describe,
+    give_back,
     has_native_bf16,
     keep_freed_memory,
     short_dtype,
@@ -166,3 +168,14 @@ def test_a_system_without_the_names_is_left_alone(untouched: pytest.MonkeyPatch)
 def test_it_can_be_called_for_real_and_tensors_still_work() -> None:
     assert keep_freed_memory() == keep_freed_memory()
     assert torch.ones(300, 300).sum() == 90_000
+
+
+def test_what_only_holds_itself_is_given_back() -> None:
+    class Ring:
+        itself: object
+
+    ring = Ring()
+    ring.itself, seen = ring, weakref.ref(ring)
+    del ring
+    give_back()
+    assert seen() is None
