@@ -14,18 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from tests.conftest import PIECES
 
 from undiffuse.checkpoints.api import save_model
 from undiffuse.cli.main import run
-from undiffuse.conditioners.thesaurus import Thesaurus
 from undiffuse.generation import generator
 from undiffuse.generation.output import read_origin, read_request
 from undiffuse.generation.request import Request
 from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec
-from undiffuse.networks.text.wordpiece import build_wordpiece
 
 Generate = Callable[..., int]
 
@@ -305,28 +302,6 @@ def test_pictures_are_written_as_soon_as_they_are_finished(
 
     assert generate("a fox", "--seed", "1", "--count", "4", "--batch", "2") == 130
     assert names(out) == ["00000-1.png", "00001-2.png"]
-
-
-def test_a_prompt_that_is_too_long_is_told(generate: Generate, capsys: pytest.CaptureFixture[str]) -> None:
-    assert generate("a very long prompt", "--seed", "1", "--json") == 0
-
-    told = document(capsys)["remarks"]
-    assert len(told) == 1 and "goes unread" in told[0] and "'a very long prompt'" in told[0]
-
-
-def test_words_that_are_read_as_others_are_told(
-    tiny_spec: ModelSpec, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text, label = tiny_spec.conditioners
-    model = build_model(
-        tiny_spec.model_copy(update={"conditioners": (text.model_copy(update={"thesaurus": True}), label)}),
-        build_wordpiece(PIECES),
-    )
-    model.conditioner.parts[0].thesaurus = Thesaurus({"vixen": "fox"})
-    save_model(model, tmp_path / "reading")
-    words = ["--model", str(tmp_path / "reading"), "--steps", "2", "--seed", "1", "--out", str(out), "--json"]
-    assert run(["generate", "a vixen", "--negative", "vixens", *words]) == 0
-    assert document(capsys)["remarks"] == ["'vixen' is read as 'fox'", "'vixens' is read as 'foxes'"]
 
 
 def save_labelled(spec: ModelSpec, folder: Path, classes: bool = True) -> Path:

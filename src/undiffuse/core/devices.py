@@ -140,7 +140,7 @@ def keep_freed_memory() -> bool:
     Source: mallopt(3).
     """
     by_hand = any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
-    mallopt = None if by_hand else _mallopt()
+    mallopt = None if by_hand else _of_glibc("mallopt")
     if mallopt is None:
         return False
     kept = {name: bool(mallopt(option, size)) for name, (option, size) in KEEPING.items()}
@@ -158,11 +158,6 @@ def give_back() -> None:
     trim = _of_glibc("malloc_trim")
     if trim is not None:
         trim(0)
-
-
-def _mallopt() -> Callable[[int, int], int] | None:
-    """glibc's mallopt; None where the C library is another one."""
-    return _of_glibc("mallopt")
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:

@@ -67,5 +67,6 @@ def plural(name: str) -> str:
 
 def singulars(many: str) -> list[str]:
     """Every word, known or not, that has this plural and another form than it."""
+    by_name = [one for one, told in IRREGULAR.items() if told == many != one]
     by_rule = [many.removesuffix(end) + instead for end, instead in ENDS if many.endswith(end)]
-    return [one for one in (*IRREGULAR, *by_rule) if one != many and plural(one) == many]
+    return by_name + [one for one in by_rule if plural(one) == many]

@@ -75,8 +75,8 @@ def read_others(
     folder: Path,
     progress: Progress | None,
 ) -> bool:
-    """Have a part read words as others, by a thesaurus made anew of the lexicon; without one, as before but for those that
-    these captions have.
+    """Have a part read words as others, by a thesaurus made anew of the lexicon; without one, as before but for those of
+    these captions and labels.
 
     Returns:
         Whether there are any.
@@ -84,11 +84,11 @@ def read_others(
     Raises:
         DataError: when there is a lexicon and no label.
     """
+    known = {label for label in labels if label is not None}
     if lexicon is not None:
         encoder, tokenizer = load_minilm()  # whole: it has read many words that the part's vocabulary lacks
         reader = TextConditioner(tokenizer, encoder, length=min(LONGEST, encoder.positions)).to(part.device)
-        known = {label for label in labels if label is not None}
         part.thesaurus = make_thesaurus(reader, captions, known, lexicon, folder, progress)
     elif part.thesaurus is not None:
-        part.thesaurus = part.thesaurus.without(words_of(captions))
+        part.thesaurus = part.thesaurus.without(words_of([*captions, *known]))
     return part.thesaurus is not None

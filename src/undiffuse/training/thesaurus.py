@@ -89,8 +89,8 @@ def likeness(
     meant = _directions(text, labels)
     alone = _directions(text, words, progress) @ meant.T  # (W, L)
     of_label = [lexicon.depicted(label, 1) for label in labels]  # the first sense, or none
-    told = [_tell(label, own[0], lexicon) if own else label for label, own in zip(labels, of_label, strict=True)]
-    defined = _directions(text, told)
+    explained = [_tell(label, own[0], lexicon) if own else label for label, own in zip(labels, of_label, strict=True)]
+    defined = _directions(text, explained)
     senses = [lexicon.depicted(word, SENSES) for word in words]
     told = [_tell(word, number, lexicon) for word, some in zip(words, senses, strict=True) for number in some]
     owners = torch.tensor([place for place, some in enumerate(senses) for _ in some], dtype=torch.long)

@@ -112,9 +112,9 @@ def reader(text: TextConditioner, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("reader")
 def test_a_model_that_goes_on_reads_the_words_of_its_captions(text: TextConditioner, tmp_path: Path) -> None:
     assert not read_others(text, SAID, [None], None, tmp_path, None) and text.thesaurus is None
-    text.thesaurus = thesaurus.Thesaurus({"hound": "dog", "pup": "dog"})
-    assert read_others(text, ["Two pups"], [None], None, tmp_path, None)
-    assert text.read_as("a hound, a pup") == {"hound": "dog"}
+    text.thesaurus = thesaurus.Thesaurus({"hound": "dog", "pup": "dog", "whelp": "dog"})
+    assert read_others(text, ["Two pups"], [None, "a whelp"], None, tmp_path, None)
+    assert text.read_as("a hound, a pup, a whelp") == {"hound": "dog"}
     assert read_others(text, [*SAID, "a pup"], ["dog", None, "boat"], LEXICON, tmp_path, None)
     assert text.read_as("a hound, a pup").keys() == {"hound"}
 

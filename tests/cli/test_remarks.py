@@ -1,0 +1,41 @@
+"""What is told beside the pictures: prompts that go unread in part, and words that are read as others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.conftest import PIECES
+
+from undiffuse.checkpoints.api import save_model
+from undiffuse.cli.main import run
+from undiffuse.conditioners.thesaurus import Thesaurus
+from undiffuse.model.build import build_model
+from undiffuse.model.spec import ModelSpec
+from undiffuse.networks.text.wordpiece import build_wordpiece
+
+SHORT = ("--steps", "2", "--seed", "1")
+
+
+def remarks(model: Path, out: Path, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """What `generate` has to remark on these words."""
+    assert run(["generate", *words, *SHORT, "--model", str(model), "--out", str(out), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)["remarks"]
+
+
+def test_a_prompt_that_is_too_long_is_told(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = remarks(tiny_folder, tmp_path, capsys, "a very long prompt")
+    assert len(told) == 1 and "goes unread" in told[0] and "'a very long prompt'" in told[0]
+
+
+def test_words_that_are_read_as_others_are_told(
+    tiny_spec: ModelSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, label = tiny_spec.conditioners
+    spec = tiny_spec.model_copy(update={"conditioners": (text.model_copy(update={"thesaurus": True}), label)})
+    model = build_model(spec, build_wordpiece(PIECES))
+    model.conditioner.parts[0].thesaurus = Thesaurus({"vixen": "fox"})
+    save_model(model, tmp_path / "reading")
+    told = remarks(tmp_path / "reading", tmp_path / "out", capsys, "a vixen", "--negative", "vixens")
+    assert told == ["'vixen' is read as 'fox'", "'vixens' is read as 'foxes'"]
