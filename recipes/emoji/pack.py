@@ -14,6 +14,8 @@ import torch
 
 import undiffuse
 from undiffuse.checkpoints.api import default_folder, load_codec
+from undiffuse.checkpoints.tensors import round4
+from undiffuse.conditioners.text import TextConditioner
 
 FORMS = {"conditioner": "int4"}  # text encoder, sketcher and memory bear it (docs/log.md)
 FORM = "int8"
@@ -30,6 +32,14 @@ def take_decoder(model: undiffuse.LatentDiffusion, run: str) -> None:
     model.codec.autoencoder.load_state_dict(other.state_dict())
 
 
+def settle_memory(model: undiffuse.LatentDiffusion) -> None:
+    """Have what a sketcher remembers lose as little as it can by 4 bits."""
+    for part in model.conditioner.parts:
+        sketcher = part.sketcher if isinstance(part, TextConditioner) else None
+        if sketcher is not None and sketcher.memory is not None:
+            sketcher.memory.settle(round4)
+
+
 def main() -> None:
     """Pack the runs that the command line names."""
     if len(sys.argv) not in (2, 3):
@@ -37,6 +47,7 @@ def main() -> None:
     model, folder = undiffuse.load_model(sys.argv[1]), default_folder()
     if len(sys.argv) == 3:
         take_decoder(model, sys.argv[2])
+    settle_memory(model)
     undiffuse.save_model(model, folder, dict.fromkeys(model.parts(), FORM) | FORMS)
     sizes = {path.name: path.stat().st_size / 1e6 for path in sorted(folder.iterdir())}
     for name, size in sizes.items():

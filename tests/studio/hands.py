@@ -23,6 +23,7 @@ def open_tab(page: Any, name: str) -> Any:
 
 def fill(panel: Any, prompt: str, steps: int = 3) -> None:
     panel.get_by_label("Prompt", exact=True).fill(prompt)
+    panel.get_by_label("Steps and guidance as is usual").uncheck()
     panel.get_by_role("spinbutton", name="number input for Steps").fill(str(steps))
     panel.get_by_label(SEED).fill("7")
     panel.get_by_label(SEED).blur()

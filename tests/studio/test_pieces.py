@@ -33,8 +33,8 @@ from undiffuse.studio.wearing import named, wearable, worn
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 USUAL = dict(
-    prompt="a fox", negative="", model="tiny", steps=20, guidance=4, solver="DPM++ 2M", spacing=OWN, seed=7, count=1, width=0,
-    height=0, label="", clip_skip=1, hires=1, hires_strength=0.7, further="",
+    prompt="a fox", negative="", model="tiny", as_usual=False, steps=20, guidance=4, solver="DPM++ 2M", spacing=OWN, seed=7,
+    count=1, width=0, height=0, label="", clip_skip=1, hires=1, hires_strength=0.7, further="",
 )  # fmt: skip
 FOX = Request("a fox", seed=7)
 
@@ -47,6 +47,12 @@ def saved(path: Path, request: Request) -> Path:
     image = Image.new("RGB", (16, 16), "red")
     attach(image, request.replace(width=16, height=16), Origin("tiny", "0123456789", "cpu", "fp32")).save(path)
     return path
+
+
+def test_left_as_is_usual_they_name_neither_steps_nor_guidance() -> None:
+    for as_usual in (True, False):
+        request, _ = request_of(values(as_usual=as_usual, steps=5, guidance=7))
+        assert request.model_fields_set.isdisjoint({"steps", "guidance", "sketch"}) == as_usual
 
 
 @pytest.mark.parametrize(

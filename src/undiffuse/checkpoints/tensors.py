@@ -90,6 +90,11 @@ def expand4(packed: Tensor, scales: Tensor, shape: Sequence[int]) -> Tensor:
     return rows[:, :numbers].reshape(*shape)
 
 
+def round4(weight: Tensor) -> Tensor:
+    """The weight as it is read back when it is stored as int4."""
+    return expand4(*quantize4(weight), weight.shape)
+
+
 def _check_range(name: str, stored: Tensor, form: str) -> None:
     if form != "fp32" and not stored.isfinite().all():
         given = f"{name} holds NaN, infinity or numbers beyond the range of {form}"

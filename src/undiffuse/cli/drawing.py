@@ -252,7 +252,7 @@ def read_requests(order: Order) -> tuple[list[Request], bool]:
         base = base.replace(**added, **whole, **start)
     if "strength" in fields and base.image is None:
         raise UsageError(explain("--strength without --init", "a picture to start from is needed", "add --init picture.png"))
-    usual = {name: value for name, value in order.usual.items() if getattr(base, name) is None}
+    usual = {name: value for name, value in order.usual.items() if name not in base.model_fields_set}
     base = base.replace(**usual)
     seed = {"seed": fields["seed"]} if "seed" in fields else {}  # of -1 each prompt draws its own
     requests = [base.replace(prompt=prompt, **seed) for prompt in order.words] or [base]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from undiffuse.cli.console import Console
-from undiffuse.cli.options import Device, Json, Model, Precision, Sketch
+from undiffuse.cli.options import Device, Guidance, Json, Model, Precision, Sketch, Steps
 from undiffuse.core.errors import DataError, UsageError, explain
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def prompts(
     model: Model = None,
     data: Data = EMOJI,
     count: Annotated[int, typer.Option(help="Prompts of each kind: seen pairs, held-out pairs, backgrounds.", min=1)] = 500,
-    steps: Annotated[int, typer.Option(help="1 to 1000.")] = 20,
-    guidance: Annotated[float | None, typer.Option(help="Strength of the words; 1 is off.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
     sketch: Sketch = None,
     seed: Seed = 0,
     batch: Batch = 8,
@@ -70,8 +70,8 @@ def words(
     count: Annotated[
         int, typer.Option(help="Prompts of each kind but synonyms: side by side, one above the other, one or two.", min=1)
     ] = 200,
-    steps: Annotated[int, typer.Option(help="1 to 1000.")] = 20,
-    guidance: Annotated[float | None, typer.Option(help="Strength of the words; 1 is off.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
     sketch: Sketch = None,
     seed: Seed = 0,
     batch: Batch = 8,
@@ -141,8 +141,8 @@ def contexts(
     model: Model = None,
     data: Data = SCENES,
     count: Annotated[int, typer.Option(help="Validation pictures for each kind of context, at most.", min=1)] = 200,
-    steps: Annotated[int, typer.Option(help="1 to 1000.")] = 20,
-    guidance: Annotated[float | None, typer.Option(help="Strength of what is said; 1 is off.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
     seed: Seed = 0,
     batch: Batch = 8,
     sheet: Annotated[Path | None, typer.Option(help="Picture file: what was given, drawn, and the originals.")] = None,
@@ -157,10 +157,9 @@ def contexts(
     from undiffuse.evaluation.contexts.sheet import context_sheet
     from undiffuse.evaluation.features import load_extractor
     from undiffuse.generation.generator import Generator
-    from undiffuse.generation.request import Request
 
     console = Console(json)
-    base = Request(steps=steps, seed=0, **({} if guidance is None else {"guidance": guidance}))
+    base = _base(steps, guidance)
     _check_sheet(sheet)
     dataset = _open(data, "all")
     draw = Generator(load_model(model), device=device, precision=precision, batch=batch, tell=console.remark)
@@ -194,8 +193,8 @@ def fidelity(
     model: Model = None,
     data: Data = EMOJI,
     count: Annotated[int, typer.Option(help="Pictures to draw, at most as many as are held out.", min=2)] = 500,
-    steps: Annotated[int, typer.Option(help="1 to 1000.")] = 20,
-    guidance: Annotated[float | None, typer.Option(help="Strength of what is said; 1 is off.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
     sketch: Sketch = None,
     seed: Seed = 0,
     batch: Batch = 8,
@@ -212,10 +211,9 @@ def fidelity(
     from undiffuse.evaluation.features import load_extractor
     from undiffuse.evaluation.fidelity import evaluate_fidelity
     from undiffuse.generation.generator import Generator
-    from undiffuse.generation.request import Request
 
     console = Console(json)
-    base = Request(steps=steps, seed=0, sketch=sketch, **({} if guidance is None else {"guidance": guidance}))
+    base = _base(steps, guidance, sketch)
     dataset = _open(data, "all")
     draw = Generator(load_model(model), device=device, precision=precision, batch=batch, tell=console.remark)
     draw.settle(base)  # refuses at once what would fail after minutes
@@ -246,7 +244,7 @@ class _Asked:
     model: str | None
     data: Path
     count: int
-    steps: int
+    steps: int | None
     guidance: float | None
     sketch: float | None
     seed: int
@@ -257,16 +255,22 @@ class _Asked:
     json: bool
 
 
+def _base(steps: int | None, guidance: float | None, sketch: float | None = None) -> Request:
+    """What every picture is asked for with; what is not told is left to the model."""
+    from undiffuse.generation.request import Request
+
+    told = {"steps": steps, "guidance": guidance, "sketch": sketch}
+    return Request(seed=0, **{name: value for name, value in told.items() if value is not None})
+
+
 def _measure(evaluate: Callable[..., Report], asked: _Asked, rows: str) -> None:
     """Draw, measure, tell; `rows` says what the sheet shows."""
     from undiffuse.checkpoints.api import load_model
     from undiffuse.evaluation.features import load_extractor
     from undiffuse.generation.generator import Generator
-    from undiffuse.generation.request import Request
 
     console = Console(asked.json)
-    strength = {} if asked.guidance is None else {"guidance": asked.guidance}
-    base = Request(steps=asked.steps, seed=0, sketch=asked.sketch, **strength)
+    base = _base(asked.steps, asked.guidance, asked.sketch)
     _check_sheet(asked.sheet)
     dataset = _open(asked.data, "all")
     model = load_model(asked.model)

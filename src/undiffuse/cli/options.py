@@ -29,7 +29,7 @@ Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 Negative = Annotated[str | None, typer.Option(help="What to steer away from.")]
 ClipSkip = Annotated[int | None, typer.Option(help="Read CLIP so far before its end; 1 is the end; for Stable Diffusion.")]
 Label = Annotated[str | None, typer.Option(help="A class name, for models that learned classes.")]
-Steps = Annotated[int | None, typer.Option(help="1 to 1000.")]
+Steps = Annotated[int | None, typer.Option(help="1 to 1000; when left out what is usual for the model, else 20.")]
 Guidance = Annotated[float | None, typer.Option(help="Strength of the words; 1 is off.")]
 Scale = Annotated[
     list[str] | None, typer.Option(help="Strength of one kind of context, for instance map=2; --guidance of the others.")

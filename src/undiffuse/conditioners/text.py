@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from undiffuse.conditioners.labels import CLASSES_NEEDED, check_label
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec
+from undiffuse.networks.memory import Seen, seen_around
 from undiffuse.networks.sketcher import Sketcher, resized
 from undiffuse.networks.text.bert import BertEncoder
 from undiffuse.networks.text.wordpiece import Tokens, encode
@@ -41,8 +42,8 @@ class BertSpec(Spec):
 class SketchSpec(Spec):
     """Sizes of a `Sketcher`; `channels` and `side` are those of the latent, and 0 where training is to fill them in.
 
-    `remembered` pictures of the training set are in its memory, which training fills in too; with `two` it tells two things
-    in a caption apart.
+    `remembered` pictures of the training set are in its memory, which training fills in too: `traits` numbers of each, and
+    the first of these `twice`, for storage in a few bits. With `two` it tells two things in a caption apart.
     """
 
     channels: Annotated[int, Field(ge=0)] = 0
@@ -54,7 +55,14 @@ class SketchSpec(Spec):
     remembered: Annotated[int, Field(ge=0)] = 0
     key: Positive = 128
     traits: Positive = 1024
+    twice: Annotated[int, Field(ge=0)] = 0
     two: bool = False
+
+    @model_validator(mode="after")
+    def _has_them_once(self) -> Self:
+        if self.twice > self.traits:
+            raise ValueError(explain(f"twice = {self.twice}", f"there are traits = {self.traits} to keep", "lower it"))
+        return self
 
 
 class TextSpec(PartSpec):
@@ -174,10 +182,21 @@ class TextConditioner(ConditionerPart):
             encoder.requires_grad_(False)
 
     def forward(self, rows: Sequence[Fields], size: Size | None = None) -> Conditioning:
-        """Tokens (B, N, D), their mask (B, N), when pooled a vector (B, D), with a sketcher its map (B, C, h, w)."""
+        """Tokens (B, N, D), their mask (B, N), when pooled a vector (B, D), with a sketcher its map (B, C, h, w).
+
+        Where a row tells what is around a hole, too, as a mask conditioner reads it, a sketch from memory agrees with that.
+        """
         captions = [self.understood(row.get("caption") or "") for row in rows]
         cond = Conditioning.cat([self._recall(caption) for caption in captions]) if self.frozen else self._encode(captions)
-        return cond if cond.spatial is None or size is None else replace(cond, spatial=resized(cond.spatial, size))
+        if cond.spatial is None or cond.tokens is None or cond.token_mask is None:
+            return cond
+        spatial = cond.spatial
+        for index, row in enumerate(rows):
+            seen, own = self._seen(row), slice(index, index + 1)
+            if seen is not None and self.sketcher is not None:
+                sketch = self.sketcher(cond.tokens[own], cond.token_mask[own], seen)
+                spatial = torch.cat([spatial[:index], sketch, spatial[index + 1 :]])
+        return replace(cond, spatial=spatial if size is None else resized(spatial, size))
 
     def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
         """The caption, with the name of a label before it.
@@ -246,9 +265,23 @@ class TextConditioner(ConditionerPart):
         ends = [(found.offsets[some[0]][0], found.offsets[some[-1]][1]) for some in places.values()]
         return [Word(caption[start:end], tuple(some)) for (start, end), some in zip(ends, places.values(), strict=True)]
 
+    def called_to_mind(self, row: Fields, count: int) -> tuple[Tensor, Tensor]:
+        """Probabilities (K,) and maps (K, C, side, side) of the training pictures that a row calls to mind, `count` at most."""
+        if self.sketcher is None:
+            return torch.zeros(0), torch.zeros(0)
+        states, mask = self.states([self.understood(row.get("caption") or "")])
+        return self.sketcher.call_to_mind(states, mask, count, self._seen(row))
+
     def forget(self) -> None:
         """Drop the remembered prompts; needed after weights of a frozen encoder were changed by hand."""
         self._remembered.clear()
+
+    def _seen(self, row: Fields) -> Seen | None:
+        """What is around a hole of a picture that words are said of; None where that tells a memory nothing."""
+        if self.sketcher is None or self.sketcher.memory is None or not row.get("caption") or row.get("hole") is None:
+            return None
+        hole, around = (row[name][None].to(self.device) for name in ("hole", "around"))
+        return seen_around(hole, around, self.sketcher.side)
 
     def _recall(self, caption: str) -> Conditioning:
         found = self._remembered.pop(caption, None)

@@ -89,10 +89,9 @@ def _sketch(part: ConditionerPart, cond: Conditioning, model: LatentDiffusion) -
 
 def _recalled(part: ConditionerPart, readings: Mapping[str, Any], model: LatentDiffusion) -> list[tuple[float, Image.Image]]:
     """Remembered pictures that a caption speaks for, as the decoder shows what is kept of them; the likeliest first."""
-    if not isinstance(part, TextConditioner) or part.sketcher is None:
+    if not isinstance(part, TextConditioner):
         return []
-    states, mask = part.states([part.understood(readings.get("caption") or "")])
-    shares, maps = part.sketcher.call_to_mind(states, mask, RECALLED)
+    shares, maps = part.called_to_mind(readings, RECALLED)
     worth = shares >= LEAST_SHARE
     if not bool(worth.any()):
         return []

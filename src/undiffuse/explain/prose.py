@@ -84,6 +84,9 @@ RECALLED = """
 probabilities below. The sketch is made of them, the likelier ones above all, before the background that was asked for; with one
 of them almost certain, the drawing will be much like that picture. Of two things at once each counts by half.</p>"""
 
+AGREEING = """
+<p>What is to be seen around the hole was heeded, too: pictures that agree with it are the likelier ones.</p>"""
+
 WEIGHT = "The first convolution weighs a channel of it {times} times as much as one of the latent (root mean square)."
 
 KEPT = """The finished picture above carries its own request: save it, and <code>undiffuse verify</code> draws it again."""

@@ -108,6 +108,8 @@ def tell(
 ) -> Story:
     """Draw the first picture of a request and measure how it came to be.
 
+    A request that names no steps is told from noise alone, in as many as any has: the usual way may begin halfway.
+
     Args:
         draw: what draws.
         request: what to draw.
@@ -120,6 +122,8 @@ def tell(
         SpecError, DataError: as drawing does.
     """
     model = draw.model
+    if "steps" not in request.model_fields_set:
+        request = request.replace(steps=request.steps)
     request = draw.settle(request).each()[0]
     other = otherwise(request, model, instead)
     other = None if other is None else draw.settle(other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +17,8 @@ from undiffuse.generation.hires import Hires
 from undiffuse.generation.seed_profiles import NATIVE, PROFILES, Seeds, check_seeds
 
 RANDOM = -1
+USUAL = ("steps", "guidance", "sketch")
+"""Fields for which a model may have values of its own, taken where a request names no `steps`; see `UsualSpec`."""
 PICTURES = ("image", "mask", "layout", "small", "like", "depth")
 
 Spacing = Literal[
@@ -76,6 +79,9 @@ class Request(Spec):
     | `depth`             | a depth map, white where near; 8 or 16 bits, or an array of any numbers         |
     | `context`           | whatever else a model learned to read, by its name                              |
     | `scales`            | a strength of its own for a kind of context: {"map": 2.0}                       |
+
+    Of `steps`, `guidance` and `sketch` a request without `steps` leaves what it does not name to the model, which may have
+    a usual way to be drawn with; one with `steps` means what stands here.
 
     Raises:
         SpecError: naming every wrong field, what was given and what is allowed.
@@ -195,9 +201,9 @@ class Request(Spec):
         Raises:
             SpecError: when a changed field is unknown or wrong.
         """
-        kept = dict(self)
+        kept = {name: getattr(self, name) for name in {*self.model_fields_set, "seed"}}
         if self.mask is None and changes.get("mask") is not None:
-            del kept["strength"]  # it was that of a picture without a mask
+            kept.pop("strength", None)  # it was that of a picture without a mask
         return type(self)(**{**kept, **changes})
 
     def each(self) -> list[Self]:
@@ -220,8 +226,18 @@ class Request(Spec):
         return self.seeds != NATIVE and PROFILES[self.seeds].rows
 
     def to_json(self) -> str:
-        """Every field that is set as JSON, defaults too: a later version may have others."""
-        return self.model_dump_json(exclude_none=True)
+        """Every field that is set as JSON, defaults too: a later version may have others.
+
+        What is left to the model is left out.
+        """
+        told = self.model_dump(mode="json", exclude=self._left_to_the_model, exclude_none=True)
+        if "sketch" not in self._left_to_the_model:
+            told["sketch"] = self.sketch  # None, too: the model may have another one
+        return json.dumps(told)
+
+    @property
+    def _left_to_the_model(self) -> set[str]:
+        return set() if "steps" in self.model_fields_set else {*USUAL} - self.model_fields_set
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -30,7 +30,7 @@ from undiffuse.generation.given import check_readable, fit, given_by, readings_o
 from undiffuse.generation.hires import LARGEST, Hires, enlarge
 from undiffuse.generation.lora_tags import spoken, tags_of
 from undiffuse.generation.refining import check_refinable
-from undiffuse.generation.request import Request
+from undiffuse.generation.request import USUAL, Request
 from undiffuse.generation.scripts import check_script
 from undiffuse.generation.seed_profiles import NATIVE
 from undiffuse.generation.seeds.levels import check_path, grid_as, whole_grid
@@ -61,13 +61,14 @@ SECOND = 10**6  # added to every step of a second pass: its noise is not that of
 def settle(
     request: Request, model: LatentDiffusion, refiner: LatentDiffusion | None = None, wardrobe: Wardrobe | None = None
 ) -> Request:
-    """The request with its size and its way of filling masks filled in, checked against what the model can do.
+    """The request with its size, its way of filling masks and what is usual filled in, checked against what the model can do.
 
     Raises:
         UsageError: when the prompt names a LoRA that the wardrobe has not.
         SpecError: when the model has not learned what is asked for, or cannot draw in that size, or a refiner is missing.
         DataError: when a map, a box or another context is of no use to the model.
     """
+    request = _as_usual(request, model)
     readers = [model] if request.refine_at is None or refiner is None else [model, refiner]
     read = {field for reader in readers for field in reader.conditioner.fields}
     for name, value, field in _said(request):
@@ -103,6 +104,21 @@ def settle(
     check_script(settled, model)
     check_path(settled, model.schedule)
     return settled
+
+
+def _as_usual(request: Request, model: LatentDiffusion) -> Request:
+    """The request with what it leaves to the model filled in: as that is usually drawn with, or as any is."""
+    if "steps" in request.model_fields_set:
+        return request
+    own = {name: getattr(request, name) for name in USUAL}
+    usual = model.spec.usual
+    if usual is not None:
+        said = {field for _, value, field in _said(request) if value}
+        of_words = bool(request.prompt or request.label) and said <= {"caption", "label"}
+        from_sketch = of_words and request.image is None and request.seeds == NATIVE
+        theirs = usual.model_dump() if from_sketch else {**usual.model_dump(), "sketch": None}
+        own |= {name: value for name, value in theirs.items() if name not in request.model_fields_set}
+    return request.replace(**own)
 
 
 def _said(request: Request) -> Iterator[tuple[str, object, str]]:

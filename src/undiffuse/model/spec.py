@@ -192,6 +192,21 @@ class UNetSpec(Spec):
         return self
 
 
+class UsualSpec(Spec):
+    """How a model is best drawn with: what a request that names no `steps` takes where it says nothing else.
+
+    | field      | meaning                                                                                   |
+    |------------|-------------------------------------------------------------------------------------------|
+    | `steps`    | how many times the denoiser is asked                                                      |
+    | `guidance` | strength of classifier-free guidance                                                      |
+    | `sketch`   | share of noise over the sketch that pictures of words alone begin with; None: noise alone |
+    """
+
+    steps: Annotated[int, Field(ge=1, le=1000)]
+    guidance: Annotated[float, Field(ge=0, le=100)]
+    sketch: Annotated[float, Field(ge=0.01, le=1)] | None = None
+
+
 if TYPE_CHECKING:
     ConditionerSpec = PartSpec
 else:  # one kind a row of the table
@@ -213,6 +228,7 @@ class ModelSpec(Spec):
     conditioners: tuple[ConditionerSpec, ...] = ()
     schedule: ScheduleSpec
     prediction: Literal["eps", "x0", "v", "flow"]
+    usual: UsualSpec | None = None
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -226,6 +242,7 @@ class ModelSpec(Spec):
             raise ValueError(explain(given, f"a multiple of {factor} is needed"))
         try:
             self._check_routes()
+            self._check_usual()
         except SpecError as error:
             raise ValueError(str(error)) from None
         return self
@@ -241,6 +258,13 @@ class ModelSpec(Spec):
         if tokens and not vector and not self.denoiser.attends:
             given = "the conditioners deliver tokens, but denoiser.depths are all 0"
             raise ValueError(explain(given, "tokens are read by transformers only", "give a level a depth of 1 or more"))
+
+    def _check_usual(self) -> None:
+        if self.usual is None or self.usual.sketch is None:
+            return
+        if not any(part.kind == "text" and part.routes().spatial for part in self.conditioners):
+            given = f"usual.sketch = {self.usual.sketch:g}"
+            raise ValueError(explain(given, "no conditioner makes a sketch of what words say", "leave it out"))
 
     def _routes(self) -> Routes:
         """Widths that the conditioners deliver together on each route."""

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from undiffuse.networks.arrangement import Arrangement
-from undiffuse.networks.memory import SHARPER, Memory, in_front_of, probabilities
+from undiffuse.networks.memory import SHARPER, Memory, Seen, in_front_of, probabilities
 
 
 class Sketcher(nn.Module):
@@ -28,6 +28,7 @@ class Sketcher(nn.Module):
         remembered: pictures in its `Memory`; with 0 it has none, and a sketch is that sum alone.
         key: numbers by which each of them is found.
         traits: numbers kept of each.
+        twice: as many of them kept a second time, for storage that rounds.
         two: whether it tells two things in a caption apart, by an `Arrangement` of what is remembered.
     """
 
@@ -44,6 +45,7 @@ class Sketcher(nn.Module):
         key: int = 128,
         traits: int = 1024,
         two: bool = False,
+        twice: int = 0,
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -57,7 +59,7 @@ class Sketcher(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.mix = nn.Linear(width, rank)
         self.basis = nn.Linear(rank, channels * side**2)
-        self.memory = Memory(width, remembered, key, channels, side, traits) if remembered else None
+        self.memory = Memory(width, remembered, key, channels, side, traits, twice) if remembered else None
         self.arrangement = Arrangement(context_width, pools + 1, width, channels + 1, side) if remembered and two else None
 
     def start_linear(self, mean: Tensor, components: Tensor, deviations: Tensor) -> None:
@@ -88,22 +90,29 @@ class Sketcher(nn.Module):
         """The map (B, C, side, side) that features (B, W) make one expect, without the memory."""
         return self.basis(self.mix(features)).unflatten(1, (self.channels, self.side, self.side))
 
-    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """The sketch (B, C, side, side) of token states (B, N, D), of which those count where `mask` (B, N) is true."""
+    def forward(self, states: Tensor, mask: Tensor, seen: Seen | None = None) -> Tensor:
+        """The sketch (B, C, side, side) of token states (B, N, D), of which those count where `mask` (B, N) is true.
+
+        A memory heeds what is to be `seen` of the pictures, too.
+        """
         features = self.read(states, mask)
         expected = self.expect(features)
         if self.memory is None:
             return expected
-        if self.arrangement is None:
-            return self.memory(features, expected)
+        return self.memory(features, expected, self._otherwise(states, mask, features, expected), seen)
+
+    def _otherwise(self, states: Tensor, mask: Tensor, features: Tensor, expected: Tensor) -> Tensor:
+        """The map (B, C, side, side) of words that call no one picture to mind: of two things, or of what is expected."""
+        if self.memory is None or self.arrangement is None:
+            return expected
         ways = probabilities(SHARPER * self.arrangement.way(features))
         first, second = (self.memory.thing(some) for some in self.read_two(states, mask))
-        return self.memory(features, expected, in_front_of(self.arrangement(first, second, ways), expected))
+        return in_front_of(self.arrangement(first, second, ways), expected)
 
-    def call_to_mind(self, states: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def call_to_mind(self, states: Tensor, mask: Tensor, count: int, seen: Seen | None = None) -> tuple[Tensor, Tensor]:
         """The remembered pictures that these words are most likely of, for one caption (1, N, D), the likeliest first.
 
-        Words of two things call a picture to mind as far as either does, by half.
+        Words of two things call a picture to mind as far as either does, by half. What is to be `seen` counts, too.
 
         Returns:
             probabilities (K,) and maps (K, C, side, side) of K pictures, `count` at most, and none without a memory.
@@ -111,6 +120,12 @@ class Sketcher(nn.Module):
         if self.memory is None:
             return states.new_zeros(0), states.new_zeros(0, self.channels, self.side, self.side)
         features = self.read(states, mask)
+        expected = self.expect(features)
+        if seen is not None:
+            otherwise = self._otherwise(states, mask, features, expected)
+            shares, maps = (found[0, :-1] for found in self.memory.agreeing(features, expected, otherwise, seen))
+            shares, places = shares.sort(descending=True)
+            return shares[:count], maps[places[:count]]
         all_shares = self.memory.shares(features)[0]
         shares = all_shares[:-1]
         if self.arrangement is not None:
@@ -118,8 +133,7 @@ class Sketcher(nn.Module):
             shares = shares + all_shares[-1] * torch.cat(two).mean(0)
         shares, places = shares.sort(descending=True)
         places = places[:count]
-        expected = self.expect(features).expand(len(places), -1, -1, -1)
-        return shares[:count], self.memory.picture(places, expected)
+        return shares[:count], self.memory.picture(places, expected.expand(len(places), -1, -1, -1))
 
 
 def resized(sketch: Tensor, size: tuple[int, int]) -> Tensor:

@@ -25,8 +25,8 @@ SOLVERS = [entry.label for entry in ENTRIES if entry.name != "ddim_inverse"]
 SPACINGS = [OWN, *dict.fromkeys(SCHEDULE_TYPES.values())]
 ELSEWHERE = ("solver", "strength", *PICTURES)  # they have fields of their own, or are given on the page
 NAMES = (
-    "prompt", "negative", "model", "steps", "guidance", "solver", "spacing", "seed", "count", "width", "height", "label",
-    "clip_skip", "hires", "hires_strength", "further",
+    "prompt", "negative", "model", "as_usual", "steps", "guidance", "solver", "spacing", "seed", "count", "width", "height",
+    "label", "clip_skip", "hires", "hires_strength", "further",
 )  # fmt: skip
 """What the fields are called, in the order in which their values come."""
 
@@ -51,9 +51,11 @@ def settings(counter: Counter, second_pass: bool = True, several: bool = True) -
     told["negative"] = gr.Textbox(label="Negative prompt", lines=1)
     wardrobe(wearable(counter.loras()), told["prompt"])
     told["model"] = gr.Dropdown(models, value=models[0], label="Model", visible=len(models) > 1)
-    with gr.Row():
+    told["as_usual"] = gr.Checkbox(True, label="Steps and guidance as is usual for the model", elem_classes="as-usual")
+    with gr.Row(visible=False) as strengths:
         told["steps"] = gr.Slider(1, 150, usual.steps, step=1, label="Steps")
         told["guidance"] = gr.Slider(0, 20, usual.guidance, step=0.5, label="Guidance")
+    told["as_usual"].change(lambda on: gr.Row(visible=not on), [told["as_usual"]], [strengths], show_progress="hidden")
     with gr.Row():
         # a text: Gradio's field of numbers shows 0 where it is empty at first, and browsers round what is above 2**53
         told["seed"] = gr.Textbox(label="Seed (empty: any)", placeholder="any", scale=2, min_width=120)
@@ -90,11 +92,11 @@ def request_of(values: list[Any], **more: Any) -> tuple[Request, str | None]:
     told = dict(zip(NAMES, values, strict=True))
     labels = {label: name for name, label in reversed(SCHEDULE_TYPES.items())}
     hires = {"scale": told["hires"], "strength": told["hires_strength"]} if told["hires"] > 1 else None
+    strengths = {} if told["as_usual"] else {"steps": int(told["steps"]), "guidance": told["guidance"]}
     fields: dict[str, Any] = {
+        **strengths,
         "negative": told["negative"] or "",
         "label": told["label"] or None,
-        "steps": int(told["steps"]),
-        "guidance": told["guidance"],
         "solver": told["solver"],
         "spacing": labels.get(told["spacing"]),
         "seed": _seed(told["seed"]),
@@ -174,6 +176,7 @@ def values_of(path: str | Path) -> list[Any]:
         "prompt": request.prompt,
         "negative": request.negative,
         "model": gr.skip(),
+        "as_usual": False,
         "steps": request.steps,
         "guidance": request.guidance,
         "solver": entry.label,

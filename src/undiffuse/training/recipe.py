@@ -19,7 +19,7 @@ from undiffuse.data.render import RenderSpec
 from undiffuse.diffusion.laws import LawSpec
 from undiffuse.diffusion.schedule import ScheduleSpec
 from undiffuse.diffusion.weighting import WeightingSpec
-from undiffuse.model.spec import AnyAutoencoderSpec, ConditionerSpec, PreviewSpec, UNetSpec
+from undiffuse.model.spec import AnyAutoencoderSpec, ConditionerSpec, PreviewSpec, UNetSpec, UsualSpec
 from undiffuse.training.overrides import apply, is_known, known_keys, nearest
 
 Positive = Annotated[int, Field(ge=1)]
@@ -257,6 +257,9 @@ class Recipe(Spec):
     from a model keeps those of the model; kinds that it has not yet learned are added, of the others only `drop`
     counts, and the `length` of captions. On the command line a conditioner goes by its kind:
     `--set conditioners.text.drop=0.1`.
+
+    `usual` is how the model is drawn with by requests that name no steps. It is never that of the model that a run goes on
+    from: what suits one may not suit another.
     """
 
     name: str
@@ -269,12 +272,16 @@ class Recipe(Spec):
     autoencoder: AnyAutoencoderSpec | None = None
     denoiser: UNetSpec | None = None
     conditioners: tuple[ConditionerSpec, ...] = ()
+    usual: UsualSpec | None = None
 
     @model_validator(mode="after")
     def _learned_from(self) -> Self:
         if self.data.also and not isinstance(self.objective, DiffusionObjective):
             given = f"data.also in a recipe of kind {self.objective.kind!r}"
             raise ValueError(explain(given, "only U-Nets learn from several data sets", "leave it out"))
+        if self.usual is not None and not isinstance(self.objective, (DiffusionObjective, SketchObjective)):
+            given = f"[usual] in a recipe of kind {self.objective.kind!r}"
+            raise ValueError(explain(given, "it is about drawing from words", "leave it out"))
         return self
 
 

@@ -81,7 +81,8 @@ def _reading_by(words: TextSpec, start: LatentDiffusion, cache: LatentCache) -> 
         part.call(spec.classes)
         part.thesaurus = cast(TextConditioner, own).thesaurus
         parts[number], specs[number] = part, spec
-    spec_of_all = ModelSpec.parse({**start.spec.model_dump(), "conditioners": specs}, where=start.spec.name)
+    content = {**start.spec.model_dump(), "conditioners": specs, "usual": None}
+    spec_of_all = ModelSpec.parse(content, where=start.spec.name)
     return LatentDiffusion(start.codec, start.denoiser, Conditioner(parts), spec_of_all)
 
 
@@ -142,10 +143,11 @@ def _with_sketch(
         sketcher = Sketcher(text.token_width, **net.model_dump())
     sketcher.start_linear(*principal_patches(_examples(start, cache), side, net.rank))
     text.sketch_with(sketcher)
-    told = {"sketch": net, "thesaurus": text.thesaurus is not None}
-    parts = [part.model_copy(update=told) if isinstance(part, TextSpec) else part for part in start.spec.conditioners]
+    own = {"sketch": net, "thesaurus": text.thesaurus is not None}
+    parts = [part.model_copy(update=own) if isinstance(part, TextSpec) else part for part in start.spec.conditioners]
     denoiser = start.spec.denoiser.model_copy(update={"spatial_channels": channels + others})
-    content = {**start.spec.model_dump(), "name": recipe.name, "conditioners": parts, "denoiser": denoiser}
+    told = {"name": recipe.name, "conditioners": parts, "denoiser": denoiser, "usual": recipe.usual}
+    content = {**start.spec.model_dump(), **told}
     spec = ModelSpec.parse(content, where=recipe.name)
     with seeded(recipe):
         grown = build_denoiser(spec)

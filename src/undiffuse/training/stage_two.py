@@ -117,6 +117,7 @@ def _model(
         "conditioners": specs,
         "schedule": terms.schedule,
         "prediction": terms.prediction,
+        "usual": recipe.usual,
     }
     spec = ModelSpec.parse(content, where=recipe.name)
     with seeded(recipe):

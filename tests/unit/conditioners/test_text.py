@@ -177,6 +177,31 @@ def test_a_sketch_takes_the_size_of_the_latent(sketching: TextConditioner) -> No
     torch.testing.assert_close(resized(ramp, (4, 8))[0, 0, 0], torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]))
 
 
+def test_a_sketch_from_memory_agrees_with_what_is_around_a_hole(tokenizer: Tokenizer, encoder: BertEncoder) -> None:
+    sketcher = Sketcher(16, **SKETCH.model_copy(update={"remembered": 2, "key": 4, "traits": 1}).model_dump())
+    part = TextConditioner(tokenizer, encoder, length=8, sketcher=sketcher)
+    assert sketcher.memory is not None
+    paint, cover = torch.full((2, 4, 4), 2.0), torch.ones(1, 4, 4)
+    things = torch.stack([torch.cat([side * paint, cover]) for side in (1, -1)])
+    sketcher.memory.keep(things, things.mean(0), torch.cat([paint / paint.norm(), 0 * cover])[None])
+    hole = torch.zeros(1, 4, 4)
+    hole[:, 3, 3] = 1
+    rows = [{"caption": "a fox", "hole": hole, "around": torch.full((2, 4, 4), side)} for side in (2.0, -2.0)]
+    rows += [{"caption": "a fox"}, {"hole": hole, "around": rows[0]["around"]}, {}]
+    found = part(rows, (4, 4)).spatial
+    assert found is not None
+    kept = sketcher.memory.kept(torch.arange(2))[:, :2]
+    torch.testing.assert_close(found[:2], kept)
+    words, nothing, empty = found[2:]
+    assert min(float((words - some).abs().max()) for some in kept) > 1  # words alone cannot tell which
+    assert torch.equal(nothing, empty)
+    for row, one in zip(rows, found, strict=True):
+        torch.testing.assert_close(part([row], (4, 4)).spatial, one[None])
+    shares, maps = part.called_to_mind(rows[1], 2)
+    torch.testing.assert_close(maps[0], kept[1])
+    assert float(shares[0]) > 0.99 > float(part.called_to_mind(rows[2], 2)[0][0])
+
+
 def test_a_spec_with_a_sketch_builds_one(tokenizer: Tokenizer) -> None:
     sizes = BertSpec(vocabulary=tokenizer.get_vocab_size(), width=16, layers=1, heads=4, hidden=8, positions=12)
     spec = TextSpec(encoder=sizes, length=8, sketch=SKETCH)

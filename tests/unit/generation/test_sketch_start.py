@@ -9,28 +9,14 @@ import pytest
 from PIL import Image
 from tests.serving.conftest import furthest
 
-from undiffuse.conditioners.text import SketchSpec, TextConditioner, TextSpec
 from undiffuse.core.errors import SpecError
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.metadata import parse_parameters
 from undiffuse.generation.output import read_request
 from undiffuse.generation.request import Request
 from undiffuse.generation.sample import decode, grid_of, plan, sketching
-from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
-from undiffuse.model.spec import ModelSpec
 from undiffuse.serving.drawing import shares
-
-
-@pytest.fixture
-def sketched(tiny_spec: ModelSpec, tiny_model: LatentDiffusion) -> Generator:
-    """The tiny model with a sketcher that knows nothing."""
-    text, read = tiny_spec.conditioners[0], tiny_model.conditioner.parts[0]
-    assert isinstance(text, TextSpec) and isinstance(read, TextConditioner)
-    parts = [text.model_copy(update={"sketch": SketchSpec(channels=4, side=8, width=16, depth=1, rank=8)})]
-    denoiser = tiny_spec.denoiser.model_copy(update={"spatial_channels": 4, "vector_width": 16})
-    spec = tiny_spec.model_copy(update={"conditioners": tuple(parts), "denoiser": denoiser})
-    return Generator(build_model(spec, read.tokenizer), device="cpu", precision="fp32", tell=None)
 
 
 def test_left_altogether_a_sketch_is_noise(sketched: Generator) -> None:

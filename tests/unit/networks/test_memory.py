@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from undiffuse.checkpoints.tensors import expand4, quantize4
+from undiffuse.checkpoints.tensors import round4
+from undiffuse.conditioners.text import SketchSpec
 from undiffuse.core.random import normal, uniform
-from undiffuse.networks.memory import SHARPER, Memory, background, kept_apart
+from undiffuse.networks.memory import HEEDED, SHARPER, Memory, Seen, background, in_front_of, kept_apart, seen_around
 from undiffuse.networks.sketcher import Sketcher
 
 WIDTH, COUNT, CHANNELS, SIDE = 6, 5, 2, 6
@@ -47,6 +49,42 @@ def test_doubt_is_the_mean_of_what_it_is_between() -> None:
     torch.testing.assert_close(memory(FEATURES, EXPECTED), (shares[..., None, None, None] * each).sum(1), atol=1e-4, rtol=1e-4)
 
 
+def test_what_is_to_be_seen_counts_beside_the_words() -> None:
+    memory, where = make(), torch.zeros(3, 1, SIDE, SIDE)
+    where[:, :, :, : SIDE // 2] = 1
+    maps = torch.stack([in_front_of(THINGS, EXPECTED[row : row + 1]) for row in range(3)])  # (3, COUNT, C, side, side)
+    maps = torch.cat([maps, -EXPECTED[:, None]], dim=1)
+    seen = Seen(maps[:, 1] + 0.1, where)
+    unlike = torch.stack(
+        [((maps[:, k] - seen.maps) * where).square().sum((1, 2, 3)) / (CHANNELS * SIDE**2 / 2) for k in range(6)]
+    )
+    shares = torch.softmax(memory.logits(FEATURES) - HEEDED * unlike.T, dim=1)
+    expected = (shares[..., None, None, None] * maps).sum(1)
+    torch.testing.assert_close(memory(FEATURES, EXPECTED, -EXPECTED, seen), expected, atol=1e-4, rtol=1e-4)
+    found, order = memory.agreeing(FEATURES, EXPECTED, -EXPECTED, seen)
+    nearest = order[torch.arange(3), found.argmax(1)]
+    torch.testing.assert_close(nearest, maps[:, 1], atol=1e-4, rtol=1e-4)  # words alone speak for others
+
+
+def test_where_nothing_is_to_be_seen_words_decide() -> None:
+    memory = make()
+    found, maps = memory.agreeing(FEATURES, EXPECTED, EXPECTED, Seen(EXPECTED, torch.zeros(3, 1, SIDE, SIDE)))
+    assert maps.shape == (3, COUNT + 1, CHANNELS, SIDE, SIDE)
+    torch.testing.assert_close(found[:, :-1].sort().values, memory.shares(FEATURES)[:, :-1].sort().values)
+
+
+def test_patches_beside_a_hole_are_not_seen() -> None:
+    hole = torch.zeros(1, 1, 16, 16)
+    hole[..., 6:8, 10:12] = 1
+    around = normal((1, CHANNELS, 16, 16), "around")
+    whole, half = seen_around(hole, around, 16), seen_around(hole, around, 8)
+    expected = torch.ones(16, 16)
+    expected[5:9, 9:13] = 0
+    assert torch.equal(whole.maps, around) and torch.equal(whole.where[0, 0], expected)
+    assert half.maps.shape == (1, CHANNELS, 8, 8) and half.where.shape == (1, 1, 8, 8)
+    assert torch.equal(half.where[0, 0], torch.nn.functional.avg_pool2d(expected[None, None], 2)[0, 0].floor())
+
+
 def test_fewer_traits_keep_what_differs_most() -> None:
     errors = []
     for traits in (1, 3, COUNT):
@@ -66,14 +104,35 @@ def test_four_bits_lose_less_of_traits_than_if_they_were_kept_as_they_come() -> 
     memory.keep(things, torch.zeros(CHANNELS + 1, SIDE, SIDE), directions.view(64, CHANNELS + 1, SIDE, SIDE))
     torch.testing.assert_close(memory.kept(torch.arange(200)), things, atol=1e-4, rtol=1e-4)
 
-    def in_four_bits(numbers: torch.Tensor) -> torch.Tensor:
-        return expand4(*quantize4(numbers), numbers.shape)
-
     ours, plain = (
-        float((in_four_bits(kept) @ basis - things.flatten(1)).square().mean())
+        float((round4(kept) @ basis - things.flatten(1)).square().mean())
         for kept, basis in ((memory.traits, memory.basis), (traits, directions))
     )
     assert ours < plain / 2
+
+
+def test_settled_traits_lose_less_by_rounding_and_those_kept_twice_next_to_nothing() -> None:
+    numbers, kept = (CHANNELS + 1) * SIDE**2, 96
+    directions = torch.linalg.qr(normal((numbers, numbers), "directions"))[0][:kept]
+    scales = torch.linspace(0, -4, kept).exp()
+    things = (normal((300, kept), "traits") * scales @ directions).view(300, CHANNELS + 1, SIDE, SIDE)
+    errors = []
+    for twice, settled in ((0, False), (0, True), (64, True)):
+        memory = Memory(WIDTH, 300, key=4, channels=CHANNELS, side=SIDE, traits=kept, twice=twice)
+        memory.keep(things, torch.zeros(CHANNELS + 1, SIDE, SIDE), directions.view(kept, CHANNELS + 1, SIDE, SIDE))
+        if settled:
+            before = memory.kept(torch.arange(300))
+            memory.settle(round4)
+            torch.testing.assert_close(before, things, atol=1e-4, rtol=1e-4)
+        for tensor in (memory.basis, memory.traits):
+            tensor.copy_(round4(tensor))
+        errors.append(float((memory.kept(torch.arange(300)) - things).square().sum() / things.square().sum()))
+    assert errors[0] > 1.3 * errors[1] > 2 * errors[2]
+
+
+def test_more_traits_kept_twice_than_there_are_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r"twice = 9; there are traits = 8 to keep; lower it"):
+        SketchSpec(traits=8, twice=9)
 
 
 def test_the_background_is_what_corners_tell() -> None:

@@ -21,7 +21,7 @@ from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
 from undiffuse.model.build import build_model
 from undiffuse.model.latent_diffusion import LatentDiffusion
-from undiffuse.model.spec import ModelSpec
+from undiffuse.model.spec import ModelSpec, UsualSpec
 from undiffuse.training import texts
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.objectives.sketch import SketchTraining, recollection, shown
@@ -61,16 +61,26 @@ def sketch_of(model: LatentDiffusion, *captions: str) -> torch.Tensor:
     return sketch
 
 
-def errors_when_learned(recipe: Recipe, run: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far the sketches of red and blue pictures are from the means of both (2, 2), and those from each other."""
+def learned(recipe: Recipe, run: Path) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The sketches of red and blue pictures (2, D), and the latents (N, D) of those of each kind."""
     model = load_model(train(recipe, run))
     objective = prepare(recipe, run, CPU)
     assert isinstance(objective, SketchTraining)
     rows = [row[0].split()[0] for row in objective.cache.captions]
-    z = model.codec.normalise(objective.cache.latents(range(len(rows)), [0] * len(rows)))
-    means = torch.stack([z[[word == row for row in rows]].mean(0) for word in ("red", "blue")])
-    errors = torch.cdist(sketch_of(model, "red picture", "blue picture").flatten(1), means.flatten(1))
-    return errors, (means[0] - means[1]).norm()
+    z = model.codec.normalise(objective.cache.latents(range(len(rows)), [0] * len(rows))).flatten(1)
+    kinds = [z[[word == row for row in rows]] for word in ("red", "blue")]
+    return sketch_of(model, "red picture", "blue picture").flatten(1), kinds
+
+
+def test_a_recipe_says_how_its_model_is_usually_drawn_with(recipe_file: Path, tmp_path: Path) -> None:
+    model = load_model(train(settle(load_recipe(recipe_file, ["usual.steps=4", "usual.guidance=2"])), tmp_path / "first"))
+    assert model.spec.usual == UsualSpec(steps=4, guidance=2)
+    as_stage_two(recipe_file)
+    changes = [f'objective.start="{tmp_path / "first"}"', "run.steps=2"]
+    plain = load_model(train(settle(load_recipe(recipe_file, changes)), tmp_path / "second"))
+    assert plain.spec.usual is None  # what suits one need not suit another
+    told = [*changes, "usual.steps=5", "usual.guidance=1", "usual.sketch=0.5"]
+    assert load_model(train(settle(load_recipe(recipe_file, told)), tmp_path / "third")).spec.usual is not None
 
 
 def test_the_model_knows_sketches_and_draws_as_before(recipe_file: Path, tiny_model: LatentDiffusion, tmp_path: Path) -> None:
@@ -87,8 +97,10 @@ def test_the_model_knows_sketches_and_draws_as_before(recipe_file: Path, tiny_mo
 def test_a_sketch_nears_the_mean_of_what_a_caption_is_said_of(recipe_file: Path, tmp_path: Path) -> None:
     changes = ["run.steps=150", "run.save_every=150", "optimizer.rate=3e-3", "optimizer.ema=0.9", "objective.drop=0"]
     recipe = settle(load_recipe(recipe_file, changes))
-    errors, apart = errors_when_learned(recipe, tmp_path / "run")
-    assert errors.diagonal().max() < 0.3 * apart
+    sketches, kinds = learned(recipe, tmp_path / "run")
+    means = torch.stack([kind.mean(0) for kind in kinds])
+    errors = torch.cdist(sketches, means)
+    assert errors.diagonal().max() < 0.3 * (means[0] - means[1]).norm()
     assert errors.diagonal().max() < 0.5 * errors.fliplr().diagonal().min()
 
 
@@ -197,9 +209,13 @@ def test_a_memory_holds_the_pictures_that_it_is_shown(recipe_file: Path, tmp_pat
 def test_captions_learn_what_to_call_to_mind(recipe_file: Path, tmp_path: Path) -> None:
     changes = [*REMEMBER, "run.steps=150", "run.save_every=150", "optimizer.rate=3e-3", "optimizer.ema=0.9", "objective.drop=0"]
     recipe = settle(load_recipe(recipe_file, [*changes, "objective.recall=1"]))
-    errors, _ = errors_when_learned(recipe, tmp_path / "run")
+    sketches, kinds = learned(recipe, tmp_path / "run")
     # What is likelier counts for more than its probability: a sketch is nearer to one picture of its kind than to their mean.
-    assert errors.diagonal().max() < 0.75 * errors.fliplr().diagonal().min()
+    nearest = torch.stack([torch.cdist(sketches, kind).min(1).values for kind in kinds], dim=1)  # (2, 2)
+    means = torch.cdist(sketches, torch.stack([kind.mean(0) for kind in kinds]))
+    assert nearest.diagonal().max() < 0.5 * nearest.fliplr().diagonal().min()
+    assert bool((nearest.diagonal() < means.diagonal()).all())
+    assert bool((means.diagonal() < means.fliplr().diagonal()).all())
 
 
 def test_losses_with_a_memory_are_told_apart(recipe_file: Path, tmp_path: Path) -> None:

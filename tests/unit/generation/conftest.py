@@ -1,0 +1,22 @@
+"""A tiny model that makes sketches of what words say."""
+
+from __future__ import annotations
+
+import pytest
+
+from undiffuse.conditioners.text import SketchSpec, TextConditioner, TextSpec
+from undiffuse.generation.generator import Generator
+from undiffuse.model.build import build_model
+from undiffuse.model.latent_diffusion import LatentDiffusion
+from undiffuse.model.spec import ModelSpec
+
+
+@pytest.fixture
+def sketched(tiny_spec: ModelSpec, tiny_model: LatentDiffusion) -> Generator:
+    """The tiny model with a sketcher that knows nothing."""
+    text, read = tiny_spec.conditioners[0], tiny_model.conditioner.parts[0]
+    assert isinstance(text, TextSpec) and isinstance(read, TextConditioner)
+    parts = [text.model_copy(update={"sketch": SketchSpec(channels=4, side=8, width=16, depth=1, rank=8)})]
+    denoiser = tiny_spec.denoiser.model_copy(update={"spatial_channels": 4, "vector_width": 16})
+    spec = tiny_spec.model_copy(update={"conditioners": tuple(parts), "denoiser": denoiser})
+    return Generator(build_model(spec, read.tokenizer), device="cpu", precision="fp32", tell=None)
