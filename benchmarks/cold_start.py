@@ -39,7 +39,7 @@ def main() -> None:
             "import undiffuse": [sys.executable, "-c", "import undiffuse"],
             "undiffuse --help": [COMMAND, "--help"],
             "undiffuse generate --help": [COMMAND, "generate", "--help"],
-            "undiffuse generate, 20 steps": [COMMAND, "generate", PROMPT, "--seed", "7", "--out", out],
+            "undiffuse generate": [COMMAND, "generate", PROMPT, "--seed", "7", "--out", out],
         }
         taken = {name: seconds(words, repeats) for name, words in rows.items()}
     print(f"{'':30} {'seconds':>8} {'/ import torch':>15}")

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from undiffuse.core.errors import DataError, explain
+from undiffuse.generation.seams import without_seam
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels."""
@@ -68,11 +69,14 @@ class Window:
         return Image.fromarray(canvas)
 
     def paste(self, original: Image.Image, drawn: Image.Image, mask: Image.Image) -> Image.Image:
-        """The original with what was drawn in its place, blended by mask / 255: where that is 0 every byte stays as it is."""
+        """The original with what was drawn in its place, blended by mask / 255: where that is 0 every byte stays as it is.
+
+        What was drawn is shifted in colour so that it meets what is around it.
+        """
         inside, shown = self._shown(original.size)
-        piece = drawn.crop(shown).resize(_extent(inside), Image.Resampling.LANCZOS)
+        piece, hole = drawn.crop(shown).resize(_extent(inside), Image.Resampling.LANCZOS), mask.crop(inside)
         result = original.copy()
-        result.paste(piece, inside[:2], mask.crop(inside))
+        result.paste(without_seam(piece, original.crop(inside), hole), inside[:2], hole)
         return result
 
     def _shown(self, size: tuple[int, int]) -> tuple[Box, Box]:

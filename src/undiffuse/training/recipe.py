@@ -226,7 +226,7 @@ class SketchObjective(Spec):
     With `net.two`, which needs `remember`, it tells two things in a caption apart; it learns that from renderings of two
     (`data.render.pair`).
 
-    `words` reads captions by another encoder from now on: `words = { source = "minilm", rows = 25000 }`.
+    `words` reads captions by another encoder from now on: `words = { source = "minilm", rows = 12000 }`.
     """
 
     kind: Literal["sketch"] = "sketch"

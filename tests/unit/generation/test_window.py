@@ -132,7 +132,9 @@ def test_a_window_of_the_drawn_size_shows_the_picture_as_it_is() -> None:
 def test_grey_blends() -> None:
     picture, mask = Image.new("RGB", (20, 20), (0, 0, 0)), box_mask((20, 20), (8, 8, 12, 12), 51)
 
-    pasted = Window.around(mask, SIZE).paste(picture, Image.new("RGB", SIZE, (200, 100, 0)), mask)
+    window, filled = Window.around(mask, SIZE), picture.copy()
+    filled.paste((200, 100, 0), (8, 8, 12, 12))
+    pasted = window.paste(picture, window.cut(filled), mask)
     assert pasted.getpixel((9, 9)) == (40, 20, 0)
     assert pasted.getpixel((7, 9)) == (0, 0, 0)
 
