@@ -79,6 +79,11 @@ def test_prompts_give_eight_figures(tiny_folder: Path, art: Path, capsys: pytest
     assert told.err == ""
 
 
+def test_how_they_are_drawn_is_told(tiny_folder: Path, art: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prompts(tiny_folder, art, "--count", "1") == 0
+    assert "2 steps from noise, guidance 4" in capsys.readouterr().err
+
+
 def test_words_give_eight_figures_and_a_sheet(
     tiny_folder: Path, art: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

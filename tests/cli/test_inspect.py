@@ -45,6 +45,7 @@ def test_a_folder(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "prediction": "flow",
         "schedule": schedule,
         "conditioners": conditioners,
+        "usual": {"steps": 8, "guidance": 2.0},
     }
     (file.parent / "spec.json").write_text(json.dumps(spec))
 
@@ -53,6 +54,7 @@ def test_a_folder(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().out
     assert "tiny: 16 pixels, predicts flow on schedule flow" in told
     assert "conditioned on text" in told
+    assert "usually drawn with steps = 8, guidance = 2.0" in told
     assert "net.safetensors: 0.00 M numbers in 3 tensors, F32, F16" in told
 
 

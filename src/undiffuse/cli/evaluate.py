@@ -276,7 +276,9 @@ def _measure(evaluate: Callable[..., Report], asked: _Asked, rows: str) -> None:
     model = load_model(asked.model)
     draw = Generator(model, device=asked.device, precision=asked.precision, batch=asked.batch, tell=console.remark)
     draw.model.conditioner.require(["caption"])
-    draw.settle(base.replace(prompt="a fox"))  # refuses at once what would fail after minutes
+    settled = draw.settle(base.replace(prompt="a fox"))  # refuses at once what would fail after minutes
+    start = "noise" if settled.sketch is None else f"the sketch under {settled.sketch:.0%} of noise"
+    console.remark(f"{settled.steps} steps from {start}, guidance {settled.guidance:g}")
     drawing, skipped = _Drawing(draw, base), []
     with console.progress("evaluating") as bar:
         report = evaluate(

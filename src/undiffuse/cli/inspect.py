@@ -104,7 +104,10 @@ def _spec_lines(spec: dict[str, Any]) -> list[str]:
     conditioners = ", ".join(part.get("kind", "?") for part in spec.get("conditioners", ())) or "nothing"
     schedule = spec.get("schedule", {}).get("kind", "?")
     name, size, prediction = (spec.get(key, "?") for key in ("name", "size", "prediction"))
-    return [f"{name}: {size} pixels, predicts {prediction} on schedule {schedule}", f"conditioned on {conditioners}"]
+    lines = [f"{name}: {size} pixels, predicts {prediction} on schedule {schedule}", f"conditioned on {conditioners}"]
+    usual = spec.get("usual")
+    told = ", ".join(f"{name} = {value}" for name, value in usual.items()) if isinstance(usual, dict) else ""
+    return [*lines, f"usually drawn with {told}"] if told else lines
 
 
 def _short(value: str, width: int = 80) -> str:

@@ -102,7 +102,7 @@ def _start(story: Story, level: Level) -> str:
     if level.alpha < SOME:
         return prose.FROM_NOISE
     if story.request.sketch is not None:
-        return prose.FROM_SKETCH
+        return prose.FROM_SKETCH if story.request.mask is None else prose.FROM_AROUND
     return prose.FROM_NOISE if story.request.image is None else prose.FROM_PICTURE
 
 

@@ -29,6 +29,7 @@ of all that would fit, then ever more sure. The solver goes a little way towards
 again. {looks}</p>"""
 
 FROM_NOISE = "The drawing starts with noise alone."
+FROM_AROUND = "The drawing starts with what is around the hole, continued smoothly over it, under noise."
 FROM_SKETCH = "The drawing starts with the sketch that the words make, under noise."
 FROM_PICTURE = "The drawing starts with the given picture under noise."
 

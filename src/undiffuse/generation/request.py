@@ -66,7 +66,8 @@ class Request(Spec):
     | `place`             | which picture of a batch of how many, with seeds of "comfyui*"                  |
     | `width`, `height`   | in pixels; None takes the model's own size                                      |
     | `image`, `strength` | a picture to start from, and how far to leave it, 0 to 1; beside a mask, 1      |
-    | `sketch`            | begin with what the words make the model expect, under this share of noise      |
+    | `sketch`            | begin with what the words make the model expect, under this share of noise; in  |
+    |                     | a hole that a model learned to fill, with what is around it, continued smoothly |
     | `mask`              | where `image` is made anew: white, or opaque; all else stays as it is           |
     | `fill`              | how: "learned" by the model, or by any model: "known" or "repaint"              |
     | `hires`             | a second pass at a larger size: `Hires(scale=2, strength=0.7)`                  |
@@ -176,7 +177,7 @@ class Request(Spec):
         if not self.place[0] < self.place[1] or (self.count > 1 and self.place != (0, 1)):
             given = f"place = {self.place}, count = {self.count}"
             raise ValueError(explain(given, "the first must be below the second, and the count 1"))
-        if self.sketch is not None and self.image is not None:
+        if self.sketch is not None and self.image is not None and (self.mask is None or self.strength < 1):
             raise ValueError(explain("a sketch and a picture to start from", "one is possible", "leave one of them out"))
         if self.sketch is not None and self.seeds != NATIVE:
             given = f"a sketch with seeds {self.seeds!r}"

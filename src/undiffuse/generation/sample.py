@@ -26,7 +26,7 @@ from undiffuse.diffusion.known import blended, keep_known, repaint
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.schedule import DiscreteSchedule
 from undiffuse.diffusion.solvers.table import find_solver
-from undiffuse.generation.given import check_readable, fit, given_by, readings_of, window_of
+from undiffuse.generation.given import begun_with, check_readable, given_by, readings_of
 from undiffuse.generation.hires import LARGEST, Hires, enlarge
 from undiffuse.generation.lora_tags import spoken, tags_of
 from undiffuse.generation.refining import check_refinable
@@ -90,10 +90,13 @@ def settle(
         if kind in request.scales and not part.guided:
             allowed = "that is followed as it is, guidance is not about it"
             raise SpecError(explain(f"scales names {kind!r}", allowed, "leave it out"))
-    if request.sketch is not None and sketching(model) is None:
+    if request.sketch is not None and request.mask is None and sketching(model) is None:
         given = f"sketch = {request.sketch:g} for the model {model.spec.name!r}"
         raise SpecError(explain(given, "it makes no sketch of what words say", "leave sketch out"))
     told = {"fill": _fill(request, model), "noise_level": _noise_level(request, model)}
+    if request.sketch is not None and told["fill"] not in (None, "learned"):
+        given = f"sketch = {request.sketch:g} with fill = {told['fill']!r}"
+        raise SpecError(explain(given, "that begins with noise alone", "leave sketch out"))
     settled = request.replace(width=width, height=height, **told)
     _check_second(settled, model)
     if settled.refine_at is not None:
@@ -115,8 +118,9 @@ def _as_usual(request: Request, model: LatentDiffusion) -> Request:
     if usual is not None:
         said = {field for _, value, field in _said(request) if value}
         of_words = bool(request.prompt or request.label) and said <= {"caption", "label"}
-        from_sketch = of_words and request.image is None and request.seeds == NATIVE
-        theirs = usual.model_dump() if from_sketch else {**usual.model_dump(), "sketch": None}
+        of_hole = request.mask is not None and request.strength == 1 and _fill(request, model) == "learned"
+        begun = (of_hole or (of_words and request.image is None)) and request.seeds == NATIVE
+        theirs = usual.model_dump() if begun else {**usual.model_dump(), "sketch": None}
         own |= {name: value for name, value in theirs.items() if name not in request.model_fields_set}
     return request.replace(**own)
 
@@ -369,11 +373,11 @@ class _Together:
 
 def _start(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, noise: _Noise) -> Tensor:
     """What the solver starts from: noise of the grid's first level, over the pictures or sketches to start from if any."""
-    one, level = noise.streams[0], grid[0]
+    first, one, level = pictures[0], noise.streams[0], grid[0]
     x = one.spread(level, grid.schedule) * noise(START)
-    if pictures[0].sketch is not None:
+    if first.sketch is not None and first.mask is None:
         return level.alpha * _sketched(pictures, model) + x
-    return level.alpha * _encoded(pictures, model, noise) + x if one.begun else x
+    return level.alpha * _encoded(pictures, model, noise) + x if one.begun or first.sketch is not None else x
 
 
 def _sketched(pictures: Sequence[Request], model: LatentDiffusion) -> Tensor:
@@ -399,8 +403,7 @@ def _encoded(pictures: Sequence[Request], model: LatentDiffusion, noise: _Noise)
 def _pixels(pictures: Sequence[Request], model: LatentDiffusion) -> Tensor:
     """The pictures to start from (B, 3, H, W), of masked ones the window that is drawn."""
     size = _size(pictures[0], model)
-    cut = [fit(p.image, size) if (w := window_of(p, model)) is None else w.cut(p.image) for p in pictures if p.image]
-    return torch.stack([to_pixels(image) for image in cut]).to(model.device)
+    return torch.stack([to_pixels(begun_with(picture, model, size)) for picture in pictures]).to(model.device)
 
 
 def _known(pictures: Sequence[Request], model: LatentDiffusion, noise: _Noise) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What was drawn in a hole, shifted so that it meets what is around it without a seam."""
+"""Holes that meet what is around them: what was drawn there is shifted, and a drawing may begin with them closed."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def without_seam(drawn: Image.Image, original: Image.Image, mask: Image.Image) -
     theirs, ours = (torch.from_numpy(np.array(picture, dtype=np.float32)).movedim(2, 0) for picture in (original, drawn))
     shifted = ours + continued(theirs - ours, known)
     return Image.fromarray(shifted.round().clamp(0, 255).byte().movedim(0, 2).numpy())
+
+
+def closed(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """The RGB picture with what is around the hole continued over it, smoothly; as it is if the mask (mode L) is 0 nowhere."""
+    known = torch.from_numpy(np.array(mask) == 0)
+    if not bool(known.any()):
+        return picture
+    pixels = torch.from_numpy(np.array(picture, dtype=np.float32)).movedim(2, 0)
+    return Image.fromarray(continued(pixels, known).round().clamp(0, 255).byte().movedim(0, 2).numpy())
 
 
 def continued(values: Tensor, known: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from undiffuse.core.random import numpy_stream
-from undiffuse.generation.seams import continued, without_seam
+from undiffuse.generation.seams import closed, continued, without_seam
 
 
 def picture(pixels: np.ndarray) -> Image.Image:
@@ -56,6 +56,15 @@ def test_what_is_drawn_stays_but_for_a_smooth_shift() -> None:
     outside = found.copy()
     outside[20:44, 20:44] = 100
     assert (outside == 100).all()
+
+
+def test_a_hole_is_closed_by_what_is_around_it() -> None:
+    ramp = picture(np.broadcast_to(np.arange(50, 114)[None, :, None], (40, 64, 3)))
+    mask, spoilt = hole(64, 40, (20, 8, 44, 40)), ramp.copy()
+    spoilt.paste((255, 0, 0), (20, 8, 44, 40))
+    assert np.abs(np.asarray(closed(spoilt, mask), dtype=int) - np.asarray(ramp, dtype=int)).max() <= 4
+    everything = Image.new("L", ramp.size, 255)
+    assert closed(ramp, everything).tobytes() == ramp.tobytes()
 
 
 def test_a_mask_that_hides_everything_leaves_what_was_drawn() -> None:
