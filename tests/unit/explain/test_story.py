@@ -153,6 +153,11 @@ def test_what_a_drawing_begins_with_is_told(sketching_model: LatentDiffusion, sk
     assert start in steps(tell(draw, Request("a fox", seed=3, steps=2, sketch=sketch)), 64).inside
 
 
+def test_a_hole_that_is_closed_first_is_told(spatial: Generator) -> None:
+    asked = Request(label="fox", image=PHOTO, mask=MASK, seed=3, steps=2, sketch=0.5)
+    assert prose.FROM_AROUND in steps(tell(spatial, asked), 64).inside
+
+
 def test_what_words_call_to_mind_is_shown(sketching_model: LatentDiffusion, recalling_model: LatentDiffusion) -> None:
     sketcher = recalling_model.conditioner.get_submodule("parts.0.sketcher")
     assert isinstance(sketcher, Sketcher) and sketcher.memory is not None

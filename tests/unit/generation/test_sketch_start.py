@@ -95,6 +95,9 @@ def test_a_model_without_sketches_refuses(tiny_model: LatentDiffusion) -> None:
 def test_one_beginning_is_enough() -> None:
     with pytest.raises(SpecError, match="a sketch and a picture to start from"):
         Request("a fox", sketch=0.5, image=Image.new("RGB", (16, 16)))
+    with pytest.raises(SpecError, match="a sketch and a picture to start from"):
+        hole = Image.new("L", (16, 16), "white")
+        Request("a fox", sketch=0.5, image=Image.new("RGB", (16, 16)), mask=hole, strength=0.5)
     with pytest.raises(SpecError, match="take seeds = 'native'"):
         Request("a fox", sketch=0.5, seeds="diffusers")
     with pytest.raises(SpecError, match="sketch"):

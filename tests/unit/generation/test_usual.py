@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tests.serving.conftest import furthest
 
 from undiffuse.core.errors import SpecError
+from undiffuse.core.pictures import to_images, to_pixels
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.output import read_request
 from undiffuse.generation.request import USUAL, Request
+from undiffuse.generation.seams import without_seam
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.model.spec import ModelSpec, UsualSpec
 
@@ -56,6 +59,24 @@ def test_only_pictures_of_words_alone_begin_with_a_sketch(usual: Generator, fiel
     words = ["a fox"] if "image" in fields or "seeds" in fields else []
     found = left(usual, *words, **fields)
     assert (found["steps"], found["sketch"]) == (3, None)
+
+
+def test_a_hole_that_the_model_learned_to_fill_begins_with_what_is_around_it(filling: Generator) -> None:
+    mask = Image.new("L", (16, 16), 0)
+    mask.paste(255, (4, 4, 12, 12))
+    for fields, sketch in (({}, 0.4), ({"strength": 0.5}, None), ({"fill": "known"}, None)):
+        assert left(filling, "a fox", image=PICTURE, mask=mask, **fields)["sketch"] == sketch
+    hidden = PICTURE.copy()
+    hidden.paste((0, 0, 255), (4, 4, 12, 12))
+    ours, theirs, anew = (
+        filling(Request("a fox", image=picture, mask=mask, seed=2, steps=2, guidance=1, sketch=sketch)).images[0]
+        for picture, sketch in ((PICTURE, 0.01), (hidden, 0.01), (hidden, None))
+    )
+    assert ours.tobytes() == theirs.tobytes() != anew.tobytes()  # what is hidden is not looked at
+    given_back = to_images(filling.model.codec(to_pixels(PICTURE)[None]))[0]
+    assert furthest(ours, without_seam(given_back, PICTURE, mask)) < 8
+    with pytest.raises(SpecError, match=r"sketch = 0\.4 with fill = 'repaint'; that begins with noise alone; leave sketch out"):
+        filling(Request("a fox", image=PICTURE, mask=mask, fill="repaint", sketch=0.4))
 
 
 def test_what_is_left_to_the_model_stays_so_when_a_request_is_changed_or_kept(usual: Generator) -> None:
