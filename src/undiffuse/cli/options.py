@@ -48,7 +48,8 @@ Count = Annotated[int | None, typer.Option(help="Pictures a prompt, with seeds S
 Size = Annotated[str | None, typer.Option(help="128 or 192x128; the model's own when left out.")]
 Strength = Annotated[float | None, typer.Option(help="How far to leave what is there, 0 to 1.")]
 Sketch = Annotated[
-    float | None, typer.Option(help="Begin with the sketch that the words make, under this share of noise, 0.01 to 1.")
+    float | None,
+    typer.Option(help="Begin with the sketch of the words, or a hole closed, under this share of noise, 0.01 to 1."),
 ]
 Fill = Annotated[str | None, typer.Option(help="learned, or with any model known, repaint; learned if the model did.")]
 Depth = Annotated[Path | None, typer.Option(help="Depth map, white where near; for depth models.")]

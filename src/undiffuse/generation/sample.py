@@ -118,9 +118,8 @@ def _as_usual(request: Request, model: LatentDiffusion) -> Request:
     if usual is not None:
         said = {field for _, value, field in _said(request) if value}
         of_words = bool(request.prompt or request.label) and said <= {"caption", "label"}
-        of_hole = request.mask is not None and request.strength == 1 and _fill(request, model) == "learned"
-        begun = (of_hole or (of_words and request.image is None)) and request.seeds == NATIVE
-        theirs = usual.model_dump() if begun else {**usual.model_dump(), "sketch": None}
+        from_sketch = of_words and request.image is None and request.seeds == NATIVE
+        theirs = usual.model_dump() if from_sketch else {**usual.model_dump(), "sketch": None}
         own |= {name: value for name, value in theirs.items() if name not in request.model_fields_set}
     return request.replace(**own)
 

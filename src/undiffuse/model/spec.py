@@ -199,7 +199,7 @@ class UsualSpec(Spec):
     |------------|-------------------------------------------------------------------------------------------|
     | `steps`    | how many times the denoiser is asked                                                      |
     | `guidance` | strength of classifier-free guidance                                                      |
-    | `sketch`   | share of noise over what pictures of words, and holes, begin with; None: noise alone      |
+    | `sketch`   | share of noise over the sketch that pictures of words alone begin with; None: noise alone |
     """
 
     steps: Annotated[int, Field(ge=1, le=1000)]
