@@ -164,6 +164,21 @@ def test_a_model_that_learned_masks_fills_them_its_own_way(
     assert np.array_equal(first[levels(mask)[..., 0] == 0], levels(photo)[levels(mask)[..., 0] == 0])
 
 
+def test_a_hole_may_be_closed_before_it_is_drawn(
+    learned: Callable[[str], Path], call: Command, again: Command, out: Path, photo: Path, mask: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert call("inpaint", photo, "--mask", mask, "--sketch", "0.4", model=learned("mask")) == 0
+    first = only(out)
+    assert read_request(first, Image.open(photo), mask=Image.open(mask)).sketch == 0.4
+    capsys.readouterr()
+    assert again(first, "--init", photo, "--mask", mask, model=learned("mask")) == 0
+    assert json.loads(capsys.readouterr().out)["same"] is True
+
+    assert call("inpaint", photo, "--mask", mask, "--sketch", "0.4") == 2
+    assert "sketch = 0.4 with fill = 'known'; that begins with noise alone; leave sketch out" in capsys.readouterr().err
+
+
 def test_ways_to_fill_give_different_pictures(call: Command, out: Path, photo: Path, mask: Path) -> None:
     for fill in ("known", "repaint"):
         assert call("inpaint", photo, "--mask", mask, "--fill", fill) == 0
