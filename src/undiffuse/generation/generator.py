@@ -18,6 +18,7 @@ from undiffuse.checkpoints.lora_folder import LoraFolder
 from undiffuse.core.devices import choose_device, choose_precision, describe, keep_freed_memory, short_dtype
 from undiffuse.core.errors import UsageError, explain
 from undiffuse.core.pictures import to_images
+from undiffuse.diffusion.schedule import DiscreteSchedule
 from undiffuse.generation.additions import additions
 from undiffuse.generation.engines.table import TORCH, put_on
 from undiffuse.generation.given import window_of
@@ -230,7 +231,8 @@ class Generator:
         window = window_of(request, self.model)
         if window is None or request.image is None or request.mask is None:
             return image
-        return window.paste(request.image, image, request.mask)
+        seam = isinstance(self.model.schedule, DiscreteSchedule)  # Stable Diffusion's: to the pixel what other programs draw
+        return window.paste(request.image, image, request.mask, seam)
 
 
 class _Place(NamedTuple):

@@ -68,15 +68,16 @@ class Window:
         canvas[shown[1] : shown[3], shown[0] : shown[2]] = _most(_most(levels, shown[3] - shown[1]).T, shown[2] - shown[0]).T
         return Image.fromarray(canvas)
 
-    def paste(self, original: Image.Image, drawn: Image.Image, mask: Image.Image) -> Image.Image:
+    def paste(self, original: Image.Image, drawn: Image.Image, mask: Image.Image, seam: bool = False) -> Image.Image:
         """The original with what was drawn in its place, blended by mask / 255: where that is 0 every byte stays as it is.
 
-        What was drawn is shifted in colour so that it meets what is around it.
+        Unless a `seam` is left, what was drawn is shifted in colour so that it meets what is around it.
         """
         inside, shown = self._shown(original.size)
         piece, hole = drawn.crop(shown).resize(_extent(inside), Image.Resampling.LANCZOS), mask.crop(inside)
         result = original.copy()
-        result.paste(without_seam(piece, original.crop(inside), hole), inside[:2], hole)
+        piece = piece if seam else without_seam(piece, original.crop(inside), hole)
+        result.paste(piece, inside[:2], hole)
         return result
 
     def _shown(self, size: tuple[int, int]) -> tuple[Box, Box]:
