@@ -50,7 +50,7 @@ def test_bytes_outside_the_mask_are_untouched_and_inside_it_those_drawn(case: tu
     before = picture.tobytes()
     drawn = Image.new("RGB", window.size, (1, 2, 3))
 
-    pasted = window.paste(picture, drawn, mask)
+    pasted = window.paste(picture, drawn, mask, seam=True)
 
     assert (pasted.mode, pasted.size) == ("RGB", picture.size)
     levels = np.asarray(mask)
