@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from undiffuse.core.pictures import to_images, to_pixels
+
 SWEEPS = 12  # at every scale; those before have settled what is smooth
 
 
@@ -18,21 +20,22 @@ def without_seam(drawn: Image.Image, original: Image.Image, mask: Image.Image) -
     and Blake 2003, "Poisson image editing", section 2. An autoencoder gives no colour back exactly, and an eye sees the edge
     of a patch that is hardly off. Where the mask is 0 the result is the original; if it is 0 nowhere, what was drawn.
     """
-    known = torch.from_numpy(np.array(mask) == 0)
+    known = _known(mask)
     if not bool(known.any()):
         return drawn
-    theirs, ours = (torch.from_numpy(np.array(picture, dtype=np.float32)).movedim(2, 0) for picture in (original, drawn))
-    shifted = ours + continued(theirs - ours, known)
-    return Image.fromarray(shifted.round().clamp(0, 255).byte().movedim(0, 2).numpy())
+    theirs, ours = to_pixels(original), to_pixels(drawn)
+    return to_images((ours + continued(theirs - ours, known))[None])[0]
 
 
 def closed(picture: Image.Image, mask: Image.Image) -> Image.Image:
     """The RGB picture with what is around the hole continued over it, smoothly; as it is if the mask (mode L) is 0 nowhere."""
-    known = torch.from_numpy(np.array(mask) == 0)
-    if not bool(known.any()):
-        return picture
-    pixels = torch.from_numpy(np.array(picture, dtype=np.float32)).movedim(2, 0)
-    return Image.fromarray(continued(pixels, known).round().clamp(0, 255).byte().movedim(0, 2).numpy())
+    known = _known(mask)
+    return to_images(continued(to_pixels(picture), known)[None])[0] if bool(known.any()) else picture
+
+
+def _known(mask: Image.Image) -> Tensor:
+    """Where (H, W) nothing is hidden."""
+    return torch.from_numpy(np.array(mask) == 0)
 
 
 def continued(values: Tensor, known: Tensor) -> Tensor:

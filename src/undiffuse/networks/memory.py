@@ -165,7 +165,7 @@ def seen_around(hole: Tensor, around: Tensor, side: int) -> Seen:
     """
     size = (side, side)
     hidden = F.interpolate(F.max_pool2d(hole.float(), 3, stride=1, padding=1), size, mode="area") > 0
-    return Seen(F.interpolate(around.float(), size, mode="bilinear", antialias=True), (~hidden).to(around.dtype))
+    return Seen(F.interpolate(around.float(), size, mode="bilinear", antialias=True), (~hidden).float())
 
 
 def probabilities(logits: Tensor) -> Tensor:
