@@ -1,7 +1,10 @@
-"""Decoded pictures kept in memory, up to a budget."""
+"""Decoded pictures kept in memory, up to a budget; and several sets of pictures as one."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from threading import Lock
 
 import numpy as np
@@ -93,3 +96,38 @@ class PictureStore:
             if index not in kept and pixels.nbytes <= self._left:
                 kept[index] = pixels
                 self._left -= pixels.nbytes
+
+
+class Joined:
+    """Sets of pictures as one: first all of the first set, then all of the next.
+
+    Their semantic maps stay behind, for the same index may name another class in another set.
+    """
+
+    def __init__(self, sets: Sequence[Pictures]) -> None:
+        self._sets = list(sets)
+        self._starts = list(accumulate((len(one.rows) for one in sets), initial=0))
+        self._rows = [row for one in sets for row in one.rows]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Those of all sets."""
+        return self._rows
+
+    @property
+    def map_classes(self) -> list[str]:
+        """None."""
+        return []
+
+    def read(self, index: int) -> Image.Image:
+        """Picture `index` of them all.
+
+        Raises:
+            DataError: as its set raises it.
+        """
+        number = bisect_right(self._starts, index) - 1
+        return self._sets[number].read(index - self._starts[number])
+
+    def read_map(self, index: int) -> Image.Image | None:
+        """None."""
+        return None

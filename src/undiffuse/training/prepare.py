@@ -11,9 +11,10 @@ from undiffuse.checkpoints.efficientnet import load_efficientnet
 from undiffuse.checkpoints.lpips import load_lpips
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.random import numpy_stream
+from undiffuse.data.dataset import Pictures
 from undiffuse.data.records import Progress
 from undiffuse.data.render import render
-from undiffuse.data.store import PictureStore
+from undiffuse.data.store import Joined
 from undiffuse.model.build import build_autoencoder
 from undiffuse.model.spec import AutoencoderSpec, IdentitySpec, VQSpec
 from undiffuse.networks.autoencoder import ConvolutionalAutoencoder
@@ -23,7 +24,7 @@ from undiffuse.training.objectives.autoencoder import AutoencoderTraining
 from undiffuse.training.objectives.diffusion import DiffusionTraining
 from undiffuse.training.objectives.preview import PreviewTraining
 from undiffuse.training.objectives.sketch import SketchTraining
-from undiffuse.training.opening import open_pictures, place, seeded
+from undiffuse.training.opening import open_also, open_pictures, place, seeded
 from undiffuse.training.previews import prepare_preview
 from undiffuse.training.principal import start_at_principal_components
 from undiffuse.training.recipe import AutoencoderObjective, PerceptualSpec, PreviewObjective, Recipe, SketchObjective
@@ -76,7 +77,9 @@ def _autoencoder(recipe: Recipe, terms: AutoencoderObjective, device: torch.devi
     if terms.crop % spec.factor or terms.crop > side:
         allowed = f"a multiple of {spec.factor} up to data.render.size = {side} is allowed"
         raise SpecError(explain(f"objective.crop = {terms.crop}", allowed))
-    _, pictures, held_out = open_pictures(recipe)
+    _, own, held_out = open_pictures(recipe)
+    also = zip(recipe.data.also, open_also(recipe), strict=True)
+    pictures = Joined([own, *(store for spec, (_, store) in also for _ in range(spec.variants))])
     autoencoder = (
         start[0].autoencoder.train().requires_grad_(True) if start is not None else _fresh_autoencoder(recipe, spec, pictures)
     )
@@ -94,13 +97,13 @@ def _perceptual(spec: PerceptualSpec) -> PerceptualDistance:
     return load_lpips(spec.files) if spec.backbone == "lpips" else PerceptualDistance(load_efficientnet())
 
 
-def _fresh_autoencoder(recipe: Recipe, spec: AutoencoderSpec | VQSpec, pictures: PictureStore) -> ConvolutionalAutoencoder:
+def _fresh_autoencoder(recipe: Recipe, spec: AutoencoderSpec | VQSpec, pictures: Pictures) -> ConvolutionalAutoencoder:
     with seeded(recipe):
         autoencoder = build_autoencoder(spec)
     assert isinstance(autoencoder, ConvolutionalAutoencoder)
     if spec.shortcut:
         rng = numpy_stream("principal", recipe.run.seed)
-        chosen = rng.choice(len(pictures), min(PRINCIPAL_PICTURES, len(pictures)), replace=False)
+        chosen = rng.choice(len(pictures.rows), min(PRINCIPAL_PICTURES, len(pictures.rows)), replace=False)
         patches = [render(pictures, int(i), recipe.data.render, rng).pixels for i in chosen]
         start_at_principal_components(autoencoder, torch.stack(patches), rng)
     return autoencoder

@@ -31,7 +31,10 @@ Below1 = Annotated[float, Field(ge=0, lt=1)]
 
 
 class AlsoSpec(Spec):
-    """One more data set, whose pictures are rendered and encoded `variants` times, as the recipe renders its own."""
+    """One more data set, whose pictures are rendered and encoded `variants` times, as the recipe renders its own.
+
+    An autoencoder sees each of them `variants` times as often as one of the recipe's own, rendered anew every time.
+    """
 
     path: str
     variants: Positive = 1
@@ -42,8 +45,8 @@ class DataSpec(Spec):
 
     `caption` is said of those of which nothing is said; `label` names a field to take the class from ("concept").
     `only` keeps the pictures whose fields have one of these values: `only = { subgroup = ["food-fruit"] }`.
-    `also` names further data sets that a U-Net learns from, as they are: `[[data.also]]`, `path = "data/scenes"`. Of all
-    renderings, whatever set they are of, each is shown as often as any other.
+    `also` names further data sets that a U-Net or an autoencoder learns from, as they are: `[[data.also]]`,
+    `path = "data/scenes"`. Of all renderings, whatever set they are of, each is shown as often as any other.
     """
 
     path: str
@@ -276,9 +279,9 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _learned_from(self) -> Self:
-        if self.data.also and not isinstance(self.objective, DiffusionObjective):
+        if self.data.also and not isinstance(self.objective, (DiffusionObjective, AutoencoderObjective)):
             given = f"data.also in a recipe of kind {self.objective.kind!r}"
-            raise ValueError(explain(given, "only U-Nets learn from several data sets", "leave it out"))
+            raise ValueError(explain(given, "only U-Nets and autoencoders learn from several data sets", "leave it out"))
         if self.usual is not None and not isinstance(self.objective, (DiffusionObjective, SketchObjective)):
             given = f"[usual] in a recipe of kind {self.objective.kind!r}"
             raise ValueError(explain(given, "it is about drawing from words", "leave it out"))

@@ -10,7 +10,7 @@ from PIL import Image
 from undiffuse.core.errors import DataError
 from undiffuse.data.dataset import open_dataset
 from undiffuse.data.records import Row
-from undiffuse.data.store import PictureStore
+from undiffuse.data.store import Joined, PictureStore
 
 
 class Counting:
@@ -92,3 +92,15 @@ def test_maps_that_cannot_be_read_are_remembered() -> None:
     with pytest.raises(DataError):
         store.read_map(2)
     assert [problem.reason for problem in store.problems] == ["map 2 is damaged."]
+
+
+def test_several_sets_are_read_as_one() -> None:
+    first, second, third = Counting((40, 20)), Counting((10, 10)), Counting((30, 30))
+    second.rows = []
+    joined = Joined([first, second, third])
+    assert joined.rows == [*first.rows, *third.rows]
+    assert [joined.read(index).size for index in (0, 1, 3, 4)] == [(40, 20), (40, 20), (30, 30), (30, 30)]
+    assert (first.reads, second.reads, third.reads) == ([1, 1, 0], [0, 0, 0], [1, 1, 0])
+    with pytest.raises(DataError):
+        joined.read(5)
+    assert joined.read_map(0) is None and not joined.map_classes and not first.map_reads

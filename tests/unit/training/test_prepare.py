@@ -14,6 +14,7 @@ from undiffuse.checkpoints.api import load_codec, load_model
 from undiffuse.conditioners.labels import LabelConditioner
 from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.errors import DataError, SpecError
+from undiffuse.data.dataset import open_dataset
 from undiffuse.data.latents import LatentCache
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.request import Request
@@ -59,6 +60,17 @@ def test_one_batch_holds_every_picture_of_a_smaller_set(autoencoder_recipe: Path
     count = len(objective.pictures.rows)
     assert pixels.shape == (9, 3, 16, 16)
     assert len({picture.numpy().tobytes() for picture in pixels}) == count == 2  # one of three is held out
+
+
+def test_an_autoencoder_sees_further_sets_as_often_as_they_have_variants(
+    autoencoder_recipe: Path, make_photos: Photos, tmp_path: Path
+) -> None:
+    own, other = make_photos(3), make_photos(4, name="others")
+    changes = [f"data.path={own}", f'data.also=[{{path = "{other}", variants = 2}}]', "run.batch=8", "objective.crop=16"]
+    objective = autoencoder(autoencoder_recipe, tmp_path, *changes)
+    first, others = (open_dataset(folder, split="train").rows for folder in (own, other))
+    assert objective.pictures.rows == [*first, *others, *others] and len(first) == 2 and len(others) == 3
+    assert objective.batch(0, range(8)).pixels.shape == (8, 3, 16, 16)
 
 
 def test_the_share_of_a_process_is_a_part_of_the_whole_batch(

@@ -291,7 +291,9 @@ def test_two_things_are_of_a_memory(recipe_file: Path) -> None:
 
 
 def test_sketches_are_learned_from_one_data_set(recipe_file: Path) -> None:
-    with pytest.raises(SpecError, match=r"data\.also in a recipe of kind 'sketch'; only U-Nets learn from several data sets"):
+    with pytest.raises(
+        SpecError, match=r"data\.also in a recipe of kind 'sketch'; only U-Nets and autoencoders learn from several"
+    ):
         load_recipe(recipe_file, ['data.also=[{path = "more"}]'])
 
 
