@@ -272,6 +272,10 @@ class TextConditioner(ConditionerPart):
         states, mask = self.states([self.understood(row.get("caption") or "")])
         return self.sketcher.call_to_mind(states, mask, count, self._seen(row))
 
+    def heeds(self, row: Fields) -> bool:
+        """Whether what is around a hole counts in the sketch of this row: with words, and a memory to compare it with."""
+        return self._seen(row) is not None
+
     def forget(self) -> None:
         """Drop the remembered prompts; needed after weights of a frozen encoder were changed by hand."""
         self._remembered.clear()

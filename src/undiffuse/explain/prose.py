@@ -29,7 +29,10 @@ of all that would fit, then ever more sure. The solver goes a little way towards
 again. {looks}</p>"""
 
 FROM_NOISE = "The drawing starts with noise alone."
-FROM_AROUND = "The drawing starts with what is around the hole, continued smoothly over it, under noise."
+FROM_AROUND = (
+    "The drawing starts with the hole closed, under noise: with what is remembered that agrees with the words and with "
+    "what is around the hole, or else with that, continued smoothly."
+)
 FROM_SKETCH = "The drawing starts with the sketch that the words make, under noise."
 FROM_PICTURE = "The drawing starts with the given picture under noise."
 

@@ -19,7 +19,6 @@ from undiffuse.conditioners.palette import read_painting
 from undiffuse.core.pictures import to_pixels
 from undiffuse.generation.lora_tags import spoken
 from undiffuse.generation.request import Request
-from undiffuse.generation.seams import closed
 from undiffuse.generation.seeds.numbers import numbers_of
 from undiffuse.generation.window import Window
 from undiffuse.model.latent_diffusion import LatentDiffusion
@@ -101,19 +100,6 @@ def window_of(request: Request, model: LatentDiffusion) -> Window | None:
     if request.mask is None:
         return None
     return Window.around(request.mask, (request.width or model.spec.size, request.height or model.spec.size))
-
-
-def begun_with(request: Request, model: LatentDiffusion, size: tuple[int, int]) -> Image.Image:
-    """The picture to start from in this width and height: of a masked one the window that is drawn.
-
-    Where a sketch is asked for, the hole is closed: with what is around it, continued smoothly.
-    """
-    window = window_of(request, model)
-    assert request.image is not None
-    if window is None or request.mask is None:
-        return fit(request.image, size)
-    cut = window.cut(request.image)
-    return cut if request.sketch is None else closed(cut, window.cut_mask(request.mask))
 
 
 def fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -12,7 +12,6 @@ from torch import Tensor
 from undiffuse.conditioners.lowres import LowResConditioner
 from undiffuse.conditioners.masked import shrink_mask
 from undiffuse.conditioners.small import SmallConditioner
-from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.pictures import to_images, to_pixels
@@ -26,7 +25,8 @@ from undiffuse.diffusion.known import blended, keep_known, repaint
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.schedule import DiscreteSchedule
 from undiffuse.diffusion.solvers.table import find_solver
-from undiffuse.generation.given import begun_with, check_readable, given_by, readings_of
+from undiffuse.generation.beginning import begun_with, sketched, sketching
+from undiffuse.generation.given import check_readable, given_by, readings_of
 from undiffuse.generation.hires import LARGEST, Hires, enlarge
 from undiffuse.generation.lora_tags import spoken, tags_of
 from undiffuse.generation.refining import check_refinable
@@ -116,12 +116,17 @@ def _as_usual(request: Request, model: LatentDiffusion) -> Request:
     own = {name: getattr(request, name) for name in USUAL}
     usual = model.spec.usual
     if usual is not None:
-        said = {field for _, value, field in _said(request) if value}
-        of_words = bool(request.prompt or request.label) and said <= {"caption", "label"}
-        from_sketch = of_words and request.image is None and request.seeds == NATIVE
-        theirs = usual.model_dump() if from_sketch else {**usual.model_dump(), "sketch": None}
+        theirs = usual.model_dump() if _begins_with_sketch(request, model) else {**usual.model_dump(), "sketch": None}
         own |= {name: value for name, value in theirs.items() if name not in request.model_fields_set}
     return request.replace(**own)
+
+
+def _begins_with_sketch(request: Request, model: LatentDiffusion) -> bool:
+    """Whether words, or words and what is around a hole that the model fills, say all that there is to begin with."""
+    said = {field for _, value, field in _said(request) if value}
+    if not (request.prompt or request.label) or not said <= {"caption", "label"} or request.seeds != NATIVE:
+        return False
+    return request.image is None if request.mask is None else request.strength == 1 and _fill(request, model) == "learned"
 
 
 def _said(request: Request) -> Iterator[tuple[str, object, str]]:
@@ -375,22 +380,8 @@ def _start(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, nois
     first, one, level = pictures[0], noise.streams[0], grid[0]
     x = one.spread(level, grid.schedule) * noise(START)
     if first.sketch is not None and first.mask is None:
-        return level.alpha * _sketched(pictures, model) + x
+        return level.alpha * sketched(pictures, model, _latent_size(first, model)) + x
     return level.alpha * _encoded(pictures, model, noise) + x if one.begun or first.sketch is not None else x
-
-
-def _sketched(pictures: Sequence[Request], model: LatentDiffusion) -> Tensor:
-    """Sketches (B, C, h, w) of what the words of pictures say."""
-    part, size = sketching(model), _latent_size(pictures[0], model)
-    sketch = None if part is None else part([readings_of(picture, model) for picture in pictures], size).spatial
-    assert sketch is not None, "settle() has seen to that"
-    return sketch.to(model.device)
-
-
-def sketching(model: LatentDiffusion) -> TextConditioner | None:
-    """The part that makes a sketch of what words say; None where a model has none."""
-    parts = (part for part in model.conditioner.parts if isinstance(part, TextConditioner) and part.sketcher is not None)
-    return next(parts, None)
 
 
 def _encoded(pictures: Sequence[Request], model: LatentDiffusion, noise: _Noise) -> Tensor:

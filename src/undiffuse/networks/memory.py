@@ -9,9 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from undiffuse.core.membrane import continued
+
 SHARPER = 12.0  # than probabilities are the shares of a sketch: the mean of two drawings is no drawing
-HEEDED = 300.0  # nats that a picture loses by a mean squared difference of 1 from what is to be seen
+HEEDED = 100.0  # nats that a picture loses by a mean squared difference of 1 from what is to be seen
+PLAINLY = 10.0  # nats that what is to be seen loses as a picture of its own, continued smoothly, for it says nothing more
 CONSIDERED = 256  # pictures, the likeliest by words, that are compared with what is to be seen
+NONE = 2  # places at last that stand for none of these pictures, where they are compared with what is to be seen
 CORNER = 2  # patches on a side of the corners that tell the background
 
 
@@ -25,6 +29,12 @@ class Seen(NamedTuple):
         """Mean squared difference (B, K) of K maps (B, K, C, side, side) for each, where something is to be seen."""
         squares = (maps - self.maps[:, None]).square().mean(2) * self.where  # (B, K, side, side)
         return squares.sum((2, 3)) / self.where.sum((2, 3)).clamp_min(1)
+
+    def continued(self) -> Tensor:
+        """The maps, continued smoothly over what is not to be seen; 0 where nothing is."""
+        known = [where[0] > 0 for where in self.where]
+        pairs = zip(self.maps, known, strict=True)
+        return torch.stack([continued(one, where) if bool(where.any()) else torch.zeros_like(one) for one, where in pairs])
 
 
 class Memory(nn.Module):
@@ -116,17 +126,19 @@ class Memory(nn.Module):
         return in_front_of(self._thing(shares[:, :-1] @ self.traits, 1 - none), expected, 1 - none) + none * otherwise
 
     def agreeing(self, features: Tensor, expected: Tensor, otherwise: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
-        """Shares (B, K + 1) and maps (B, K + 1, C, side, side) of the K likeliest pictures, and at last of `otherwise`.
+        """Shares (B, K + 2) and maps (B, K + 2, C, side, side) of the K likeliest pictures and of two that stand for none.
 
-        By Bayes' rule: the probability by words, times that of what is to be seen, whose logarithm falls with the square
-        of the difference.
+        These are `otherwise`, and what is to be seen, continued smoothly. By Bayes' rule: the probability by words, times
+        that of what is to be seen, whose logarithm falls with the square of the difference.
         """
         logits = self.logits(features)
         likely, places = logits[:, :-1].topk(min(CONSIDERED, len(self.traits)), dim=1)  # (B, K)
         before = expected.repeat_interleave(places.shape[1], dim=0)
         maps = self.picture(places.flatten(), before).unflatten(0, tuple(places.shape))
-        maps = torch.cat([maps, otherwise[:, None]], dim=1)
-        likely = torch.cat([likely, logits[:, -1:]], dim=1) - HEEDED * seen.unlike(maps)
+        maps = torch.cat([maps, torch.stack([otherwise, seen.continued()], dim=1)], dim=1)
+        none = logits[:, -1:]
+        plain = torch.where(seen.where.flatten(1).any(1, keepdim=True), none - PLAINLY, float("-inf"))
+        likely = torch.cat([likely, none, plain], dim=1) - HEEDED * seen.unlike(maps)
         return probabilities(likely), maps
 
     def thing(self, features: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from undiffuse.core.membrane import continued
 from undiffuse.core.random import numpy_stream
-from undiffuse.generation.seams import closed, continued, without_seam
+from undiffuse.generation.seams import closed, without_seam
 
 
 def picture(pixels: np.ndarray) -> Image.Image:

@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.serving.conftest import furthest
 
 from undiffuse.core.errors import SpecError
+from undiffuse.core.pictures import to_pixels
+from undiffuse.generation.beginning import begun_with, sketching
 from undiffuse.generation.generator import Generator
 from undiffuse.generation.metadata import parse_parameters
 from undiffuse.generation.output import read_request
 from undiffuse.generation.request import Request
-from undiffuse.generation.sample import decode, grid_of, plan, sketching
+from undiffuse.generation.sample import decode, grid_of, plan
+from undiffuse.generation.seams import closed, without_seam
 from undiffuse.model.latent_diffusion import LatentDiffusion
 from undiffuse.serving.drawing import shares
 
@@ -102,3 +106,27 @@ def test_one_beginning_is_enough() -> None:
         Request("a fox", sketch=0.5, seeds="diffusers")
     with pytest.raises(SpecError, match="sketch"):
         Request("a fox", sketch=0)
+
+
+def test_a_hole_begins_with_what_is_remembered_of_such_a_picture(recalling: Generator) -> None:
+    model, part = recalling.model, sketching(recalling.model)
+    assert part is not None and part.sketcher is not None and part.sketcher.memory is not None
+    shown = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    for picture, colour in zip(shown, ("yellow", "green"), strict=True):
+        picture.paste(colour, (0, 8, 16, 16))
+    with torch.no_grad():
+        z = model.codec.encode(torch.stack([to_pixels(picture) for picture in shown]))
+        things = torch.cat([z, torch.ones(2, 1, 8, 8)], dim=1)  # nothing is seen behind them
+        apart = things[:1] - things[1:]
+        part.sketcher.memory.keep(things, things.mean(0), apart / apart.norm())
+        part.sketcher.memory.keys.zero_()  # words speak for both alike
+        part.sketcher.memory.lean[:2] = 40
+    mask = Image.new("L", (16, 16), 0)
+    mask.paste(255, (10, 0, 16, 16))
+    for picture, latent in zip(shown, z, strict=True):
+        request = Request("a fox", seed=3, steps=1, sketch=0.5, image=picture, mask=mask)
+        begun = begun_with(recalling.settle(request), model, (16, 16))
+        theirs = without_seam(decode(latent[None], model)[0], picture, mask)
+        assert furthest(begun, theirs) <= 2
+        mute = begun_with(recalling.settle(request.replace(prompt="")), model, (16, 16))
+        assert mute.tobytes() == closed(picture, mask).tobytes() != begun.tobytes()

@@ -55,16 +55,19 @@ def test_one_that_names_them_means_what_it_says(usual: Generator, sketched: Gene
 
 
 @pytest.mark.parametrize("fields", [{"image": PICTURE}, {"negative": "a boat"}, {"seeds": "diffusers"}, {}])
-def test_only_pictures_of_words_alone_begin_with_a_sketch(usual: Generator, fields: dict[str, Any]) -> None:
+def test_without_words_or_with_more_than_them_no_sketch_is_begun_with(usual: Generator, fields: dict[str, Any]) -> None:
     words = ["a fox"] if "image" in fields or "seeds" in fields else []
     found = left(usual, *words, **fields)
     assert (found["steps"], found["sketch"]) == (3, None)
 
 
-def test_a_hole_begins_with_what_is_around_it_where_that_is_asked_for(filling: Generator) -> None:
+def test_a_hole_begins_with_what_is_around_it(filling: Generator) -> None:
     mask = Image.new("L", (16, 16), 0)
     mask.paste(255, (4, 4, 12, 12))
-    assert left(filling, "a fox", image=PICTURE, mask=mask) == {"steps": 3, "guidance": 2, "sketch": None}
+    assert left(filling, "a fox", image=PICTURE, mask=mask) == {"steps": 3, "guidance": 2, "sketch": 0.4}
+    others: list[dict[str, Any]] = [{"strength": 0.5}, {"fill": "repaint"}, {"seeds": "diffusers"}, {"prompt": ""}]
+    for fields in others:  # all that begin elsewhere, or have no words to go by
+        assert left(filling, **{"prompt": "a fox", "image": PICTURE, "mask": mask, **fields})["sketch"] is None
     hidden = PICTURE.copy()
     hidden.paste((0, 0, 255), (4, 4, 12, 12))
     ours, theirs, anew = (

@@ -7,8 +7,20 @@ import torch
 
 from undiffuse.checkpoints.tensors import round4
 from undiffuse.conditioners.text import SketchSpec
+from undiffuse.core.membrane import continued
 from undiffuse.core.random import normal, uniform
-from undiffuse.networks.memory import HEEDED, SHARPER, Memory, Seen, background, in_front_of, kept_apart, seen_around
+from undiffuse.networks.memory import (
+    HEEDED,
+    NONE,
+    PLAINLY,
+    SHARPER,
+    Memory,
+    Seen,
+    background,
+    in_front_of,
+    kept_apart,
+    seen_around,
+)
 from undiffuse.networks.sketcher import Sketcher
 
 WIDTH, COUNT, CHANNELS, SIDE = 6, 5, 2, 6
@@ -53,24 +65,33 @@ def test_what_is_to_be_seen_counts_beside_the_words() -> None:
     memory, where = make(), torch.zeros(3, 1, SIDE, SIDE)
     where[:, :, :, : SIDE // 2] = 1
     maps = torch.stack([in_front_of(THINGS, EXPECTED[row : row + 1]) for row in range(3)])  # (3, COUNT, C, side, side)
-    maps = torch.cat([maps, -EXPECTED[:, None]], dim=1)
     seen = Seen(maps[:, 1] + 0.1, where)
+    plain = torch.stack([continued(one, where[0, 0] > 0) for one in seen.maps])
+    maps = torch.cat([maps, -EXPECTED[:, None], plain[:, None]], dim=1)
     unlike = torch.stack(
-        [((maps[:, k] - seen.maps) * where).square().sum((1, 2, 3)) / (CHANNELS * SIDE**2 / 2) for k in range(6)]
+        [((maps[:, k] - seen.maps) * where).square().sum((1, 2, 3)) / (CHANNELS * SIDE**2 / 2) for k in range(COUNT + 2)]
     )
-    shares = torch.softmax(memory.logits(FEATURES) - HEEDED * unlike.T, dim=1)
+    words = memory.logits(FEATURES)
+    shares = torch.softmax(torch.cat([words, words[:, -1:] - PLAINLY], dim=1) - HEEDED * unlike.T, dim=1)
     expected = (shares[..., None, None, None] * maps).sum(1)
     torch.testing.assert_close(memory(FEATURES, EXPECTED, -EXPECTED, seen), expected, atol=1e-4, rtol=1e-4)
     found, order = memory.agreeing(FEATURES, EXPECTED, -EXPECTED, seen)
-    nearest = order[torch.arange(3), found.argmax(1)]
+    nearest = order[torch.arange(3), found[:, :-1].argmax(1)]
     torch.testing.assert_close(nearest, maps[:, 1], atol=1e-4, rtol=1e-4)  # words alone speak for others
 
 
 def test_where_nothing_is_to_be_seen_words_decide() -> None:
     memory = make()
     found, maps = memory.agreeing(FEATURES, EXPECTED, EXPECTED, Seen(EXPECTED, torch.zeros(3, 1, SIDE, SIDE)))
-    assert maps.shape == (3, COUNT + 1, CHANNELS, SIDE, SIDE)
-    torch.testing.assert_close(found[:, :-1].sort().values, memory.shares(FEATURES)[:, :-1].sort().values)
+    assert maps.shape == (3, COUNT + NONE, CHANNELS, SIDE, SIDE) and not found[:, -1].any()
+    torch.testing.assert_close(found[:, :COUNT].sort().values, memory.shares(FEATURES)[:, :-1].sort().values)
+
+
+def test_what_agrees_with_no_picture_is_continued_smoothly() -> None:
+    memory, where = make(), torch.ones(3, 1, SIDE, SIDE)
+    where[..., 1, 1] = 0
+    seen = Seen(torch.full((3, CHANNELS, SIDE, SIDE), 9.0), where)  # nothing of the kind is remembered
+    torch.testing.assert_close(memory(FEATURES, EXPECTED, -EXPECTED, seen), seen.maps)
 
 
 def test_patches_beside_a_hole_are_not_seen() -> None:
