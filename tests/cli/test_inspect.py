@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from undiffuse.checkpoints.describe import describe_file
 from undiffuse.checkpoints.headers import read_header
+from undiffuse.checkpoints.tensors import save_tensors
 from undiffuse.cli import inspect
 from undiffuse.cli.main import run
 from undiffuse.core.errors import CheckpointError, UnknownFormat
@@ -56,6 +58,14 @@ def test_a_folder(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "conditioned on text" in told
     assert "usually drawn with steps = 8, guidance = 2.0" in told
     assert "net.safetensors: 0.00 M numbers in 3 tensors, F32, F16" in told
+
+
+def test_numbers_in_few_bits_are_counted_as_such(tmp_path: Path) -> None:
+    weights = {"matrix": torch.ones(4, 128), "vector": torch.ones(10)}
+    for form, types in {"fp16": {"F16": 522}, "int8": {"I8": 512, "F16": 10}, "int4": {"U8": 512, "F16": 10}}.items():
+        save_tensors(weights, tmp_path / "net.safetensors", form)
+        told = describe_file(tmp_path / "net.safetensors")
+        assert (told["tensors"], told["parameters"], told["types"]) == (2, 522, types)
 
 
 def test_the_autoencoder_of_a_run(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

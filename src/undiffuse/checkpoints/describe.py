@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from undiffuse.checkpoints.detect import ASIDE, detect, other_kind
-from undiffuse.checkpoints.headers import PICKLES, read_header, shapes_of
+from undiffuse.checkpoints.headers import PICKLES, SCALE, SCALES4, SHAPE4, read_header, shapes_of
 from undiffuse.checkpoints.lora_detect import base_of_lora, kind_of_lora
 from undiffuse.checkpoints.pickled_headers import read_pickle_header
 from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 
 ASIDE_IN_FOLDERS = {"depth_estimator": ASIDE["depth_model"], "feature_extractor": "it prepares pictures for that"}
+IN_A_BYTE = 2  # numbers of 4 bits; a row is filled up to whole groups, which are counted too
 SPEC, INDEX = "spec.json", "model_index.json"
 
 
@@ -40,6 +41,8 @@ def describe_folder(path: Path) -> dict[str, Any]:
 def describe_file(path: Path, part: bool = False) -> dict[str, Any]:
     """Counts over the tensors of a file: how many, how many numbers, in which types, under which names; and what it is.
 
+    Scales of numbers in 8 or 4 bits are no numbers of the model.
+
     Args:
         path: .safetensors, or a pickle, of which nothing is run.
         part: of a folder that tells itself what it is.
@@ -56,13 +59,15 @@ def describe_file(path: Path, part: bool = False) -> dict[str, Any]:
         metadata = header.pop("__metadata__", {})
     numbers: Counter[str] = Counter()
     parts: Counter[str] = Counter()
-    for name, tensor in header.items():
-        count = math.prod(tensor["shape"])
+    beside = (SCALE, SCALES4, SHAPE4) if "undiffuse" in metadata else ()
+    own = {name: tensor for name, tensor in header.items() if not name.endswith(beside)}
+    for name, tensor in own.items():
+        count = math.prod(tensor["shape"]) * (IN_A_BYTE if name + SCALES4 in header else 1)
         numbers[tensor["dtype"]] += count
         parts[name.split(".")[0]] += count
     return {
         "bytes": path.stat().st_size,
-        "tensors": len(header),
+        "tensors": len(own),
         "parameters": sum(numbers.values()),
         "types": dict(numbers.most_common()),
         "parts": dict(parts.most_common()),

@@ -12,6 +12,8 @@ from undiffuse.core.errors import CheckpointError, UnknownFormat, explain
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 LONGEST_HEADER = 100_000_000
+SCALE = ".int8_scale"  # what stands beside weights in 8 and in 4 bits
+SCALES4, SHAPE4 = ".int4_scales", ".int4_shape"
 
 
 def read_header(path: Path) -> dict[str, Any]:

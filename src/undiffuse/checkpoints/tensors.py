@@ -16,11 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from undiffuse.checkpoints.headers import SCALE, SCALES4, SHAPE4
 from undiffuse.core.errors import CheckpointError, MissingKeys, ShapeMismatch, explain
 from undiffuse.core.spec import pick
 
-SCALE = ".int8_scale"
-SCALES4, SHAPE4 = ".int4_scales", ".int4_shape"
 GROUP = 64
 STORED = {
     "fp32": torch.float32,

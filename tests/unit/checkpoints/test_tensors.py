@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from undiffuse.checkpoints.tensors import GROUP, SCALE, SCALES4, SHAPE4, load_into, load_tensors, quantize, save_tensors
+from undiffuse.checkpoints.headers import SCALE, SCALES4, SHAPE4
+from undiffuse.checkpoints.tensors import GROUP, load_into, load_tensors, quantize, save_tensors
 from undiffuse.core.errors import CheckpointError, MissingKeys, ShapeMismatch, SpecError
 from undiffuse.core.random import normal
 
