@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.conftest import PIECES
 
 from undiffuse.checkpoints.api import save_model
 from undiffuse.cli.main import run
 from undiffuse.conditioners.thesaurus import Thesaurus
+from undiffuse.generation.again import changed
+from undiffuse.generation.metadata import parse_parameters
+from undiffuse.generation.output import read_origin
 from undiffuse.model.build import build_model
 from undiffuse.model.spec import ModelSpec
 from undiffuse.networks.text.wordpiece import build_wordpiece
@@ -39,3 +44,10 @@ def test_words_that_are_read_as_others_are_told(
     save_model(model, tmp_path / "reading")
     told = remarks(tmp_path / "reading", tmp_path / "out", capsys, "a vixen", "--negative", "vixens")
     assert told == ["'vixen' is read as 'fox'", "'vixens' is read as 'foxes'"]
+    (path,) = (tmp_path / "out").glob("*.png")
+    with Image.open(path) as picture:
+        assert 'Read as: "vixen: fox, vixens: foxes"' in picture.info["parameters"]
+        assert parse_parameters(picture.info["parameters"])["prompt"] == "a vixen"
+    origin = read_origin(path)
+    assert origin is not None and origin.read_as == "vixen: fox, vixens: foxes"
+    assert changed(origin, replace(origin, read_as="")) == "read as vixen: fox, vixens: foxes then and none now"

@@ -43,6 +43,7 @@ ACTS_ON: dict[str, tuple[str, ...]] = {
     "eta": (X,),
     "negative": (UNCONDITIONAL,),
     "prompt": ESTIMATES,
+    "read_as": ESTIMATES,
     "clip_skip": ESTIMATES,
     "label": ESTIMATES,
     "layout": ESTIMATES,
@@ -101,7 +102,7 @@ def _flat(told: Mapping[str, Any]) -> dict[str, Any]:
     found |= {name: f"picture {digest}" for name, digest in pictures.items()}
     found |= {"model": f"{origin.model} ({origin.model_hash})", "additions": worn or None}
     found["refiner"] = f"{origin.refiner} ({origin.refiner_hash})" if origin.refiner else None
-    found |= {name: getattr(origin, name) for name in ("engine", "precision", "device", "batch", "position")}
+    found |= {name: getattr(origin, name) for name in ("read_as", "engine", "precision", "device", "batch", "position")}
     return {name: value for name, value in (found | dict(told.get("versions", {}))).items() if value not in (None, [], {}, "")}
 
 

@@ -27,7 +27,7 @@ from undiffuse.generation.memory import LOW, PLENTY, choose_memory
 from undiffuse.generation.output import Origin, attach, write_picture
 from undiffuse.generation.refining import check_refiner
 from undiffuse.generation.request import PICTURES, Request
-from undiffuse.generation.sample import decode, sample, settle, steps_of
+from undiffuse.generation.sample import decode, read_as, sample, settle, steps_of
 from undiffuse.generation.wardrobe import Wardrobe
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
@@ -222,9 +222,10 @@ class Generator:
     def origin_of(self, request: Request, batch: int = 1, position: int = 0) -> Origin:
         """What draws a settled request at this position of a batch."""
         by = self._refined_by if request.refine_at is not None else {}
+        others = ", ".join(f"{word}: {meant}" for word, meant in read_as(request, self.model).items())
         with self.wardrobe.worn(tags_of(request)):
             worn = additions(request, self.model)
-        return replace(self.origin, batch=batch, position=position, additions=worn, **by)
+        return replace(self.origin, batch=batch, position=position, additions=worn, read_as=others, **by)
 
     def _pasted(self, image: Image.Image, request: Request) -> Image.Image:
         """A masked picture with what was drawn in its place; any other one as it is."""

@@ -55,11 +55,18 @@ REPAINT_STEPS = "ddpm"  # what RePaint goes by, whatever solver a request names
 
 
 def parameters_text(
-    request: Request, model_name: str, model_hash: str, given: tuple[Addition, ...] = (), refiner: str = ""
+    request: Request,
+    model_name: str,
+    model_hash: str,
+    given: tuple[Addition, ...] = (),
+    *,
+    refiner: str = "",
+    read_as: str = "",
 ) -> str:
     """The text for the one picture that `request` describes; its size must be known.
 
-    `given` is what the model wore, `refiner` the name and the hash of what finished the picture: "NAME [HASH]".
+    `given` is what the model wore, `refiner` the name and the hash of what finished the picture: "NAME [HASH]"; `read_as`
+    the words that were read as others: "hound: dog, cottage: house".
     """
     entry, _ = find_solver(REPAINT_STEPS if request.fill == "repaint" else request.solver)
     pairs: dict[str, Any] = {
@@ -91,6 +98,8 @@ def parameters_text(
         pairs["Noise level"] = request.noise_level
     if request.label is not None:
         pairs["Label"] = request.label
+    if read_as:
+        pairs["Read as"] = read_as
     if request.eta:
         pairs["Eta"] = f"{request.eta:g}"
     if request.ensd:

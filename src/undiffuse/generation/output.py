@@ -43,7 +43,7 @@ WORDS = {
 class Origin:
     """What drew a picture: the model's name and fingerprint, the device, the precision, the place in a batch, and what it wore.
 
-    And the refiner's name and fingerprint, where one finished it.
+    And the refiner's name and fingerprint, where one finished it; and which words of its prompts the model read as others.
 
     Arithmetic rounds differently in batches of different sizes; a picture comes out the same to the bit at the
     same `position` of a batch of the same size, whatever the other pictures of that batch are.
@@ -59,6 +59,7 @@ class Origin:
     engine: str = "torch"
     refiner: str = ""
     refiner_hash: str = ""
+    read_as: str = ""
 
     def __post_init__(self) -> None:
         told = (one if isinstance(one, Addition) else Addition(**one) for one in self.additions)  # tables when read from JSON
@@ -69,7 +70,10 @@ def attach(image: Image.Image, request: Request, origin: Origin) -> Image.Image:
     """Put the request of this one picture into it: any later `image.save("x.png")` writes it along."""
     refiner = f"{origin.refiner} [{origin.refiner_hash}]" if origin.refiner else ""
     chunks = PngImagePlugin.PngInfo()
-    chunks.add_text(A1111_CHUNK, parameters_text(request, origin.model, origin.model_hash, origin.additions, refiner))
+    parameters = parameters_text(
+        request, origin.model, origin.model_hash, origin.additions, refiner=refiner, read_as=origin.read_as
+    )
+    chunks.add_text(A1111_CHUNK, parameters)
     chunks.add_text(OWN_CHUNK, json.dumps(told_of(request, origin)))
     image.encoderinfo = {"pnginfo": chunks}  # Pillow merges these into the options of save()
     return image
