@@ -66,6 +66,8 @@ def test_numbers_in_few_bits_are_counted_as_such(tmp_path: Path) -> None:
         save_tensors(weights, tmp_path / "net.safetensors", form)
         told = describe_file(tmp_path / "net.safetensors")
         assert (told["tensors"], told["parameters"], told["types"]) == (2, 522, types)
+    save_tensors({"matrix": torch.ones(4, 70)}, tmp_path / "net.safetensors", "int4")
+    assert describe_file(tmp_path / "net.safetensors")["parameters"] == 4 * 128  # rows are filled up to groups of 64
 
 
 def test_the_autoencoder_of_a_run(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,9 +13,10 @@ from tests.conftest import PIECES
 from undiffuse.checkpoints.api import save_model
 from undiffuse.cli.main import run
 from undiffuse.conditioners.thesaurus import Thesaurus
+from undiffuse.explain.causes import causes
 from undiffuse.generation.again import changed
 from undiffuse.generation.metadata import parse_parameters
-from undiffuse.generation.output import read_origin
+from undiffuse.generation.output import read_origin, read_told
 from undiffuse.model.build import build_model
 from undiffuse.model.spec import ModelSpec
 from undiffuse.networks.text.wordpiece import build_wordpiece
@@ -51,3 +52,10 @@ def test_words_that_are_read_as_others_are_told(
     origin = read_origin(path)
     assert origin is not None and origin.read_as == "vixen: fox, vixens: foxes"
     assert changed(origin, replace(origin, read_as="")) == "read as vixen: fox, vixens: foxes then and none now"
+    assert not changed(replace(origin, read_as=None), origin)  # drawn before that was told
+    told, before = read_told(path), read_told(path)
+    assert told is not None and before is not None
+    del before["origin"]["read_as"]
+    assert not causes(before, told)
+    before["origin"]["read_as"] = ""
+    assert [cause.name for cause in causes(before, told)] == ["read_as"]

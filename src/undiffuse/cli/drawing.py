@@ -248,7 +248,7 @@ def read_requests(order: Order) -> tuple[list[Request], bool]:
         base = read_request(order.again, **pictures, **fields)
         added = {name: picture for name, picture in pictures.items() if name not in base.pictures()}
         whole = {"strength": 1.0} if "mask" in added and "strength" not in fields else {}  # as with a mask from the start
-        start = {"sketch": None} if "image" in added and "sketch" not in fields else {}  # it begins with the picture
+        start = {"sketch": None} if "image" in added and "sketch" not in fields else {}  # that was of words alone
         base = base.replace(**added, **whole, **start)
     if "strength" in fields and base.image is None:
         raise UsageError(explain("--strength without --init", "a picture to start from is needed", "add --init picture.png"))

@@ -272,9 +272,14 @@ class TextConditioner(ConditionerPart):
         states, mask = self.states([self.understood(row.get("caption") or "")])
         return self.sketcher.call_to_mind(states, mask, count, self._seen(row))
 
-    def heeds(self, row: Fields) -> bool:
-        """Whether what is around a hole counts in the sketch of this row: with words, and a memory to compare it with."""
-        return self._seen(row) is not None
+    @property
+    def remembers(self) -> bool:
+        """Whether sketches come from a memory of pictures."""
+        return self.sketcher is not None and self.sketcher.memory is not None
+
+    def closes(self, row: Fields) -> bool:
+        """Whether the sketch of this row tells what may be in a hole: with words, and a memory that heeds what is around."""
+        return self.remembers and bool(row.get("caption")) and row.get("hole") is not None
 
     def forget(self) -> None:
         """Drop the remembered prompts; needed after weights of a frozen encoder were changed by hand."""
@@ -282,10 +287,12 @@ class TextConditioner(ConditionerPart):
 
     def _seen(self, row: Fields) -> Seen | None:
         """What is around a hole of a picture that words are said of; None where that tells a memory nothing."""
-        if self.sketcher is None or self.sketcher.memory is None or not row.get("caption") or row.get("hole") is None:
+        if not self.closes(row):
             return None
+        assert self.sketcher is not None
         hole, around = (row[name][None].to(self.device) for name in ("hole", "around"))
-        return seen_around(hole, around, self.sketcher.side)
+        seen = seen_around(hole, around, self.sketcher.side)
+        return seen if bool(seen.where.any()) else None
 
     def _recall(self, caption: str) -> Conditioning:
         found = self._remembered.pop(caption, None)

@@ -87,6 +87,8 @@ class Cause:
 def causes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Cause]:
     """Everything that differs between what two pictures tell (`told_of`), what matters most first."""
     first, second = _flat(before), _flat(now)
+    if any("read_as" not in told["origin"] for told in (before, now)):  # a picture that was drawn before that was told
+        first, second = ({name: value for name, value in one.items() if name != "read_as"} for one in (first, second))
     names = [*ACTS_ON, *sorted((first.keys() | second.keys()) - ACTS_ON.keys())]
     return [Cause(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
 

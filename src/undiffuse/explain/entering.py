@@ -30,7 +30,8 @@ class Entrance:
 
     `tokens` (N, D), `vector` (D,) and `spatial` (S, h, w) are None where the part takes another way. `given` are the pictures
     that were shown to it, by name; `sketch` is the map decoded, where words were made into one, and `recalled` the training
-    pictures that they called to mind, each with its probability; `said` tells whether it was told anything, and `instead`
+    pictures that they called to mind, each with its probability, of which those count most that are `agreeing` with what is
+    around a hole, if there is one; `said` tells whether it was told anything, and `instead`
     which words were read as which others. `weight` is the root mean square of what the first convolution multiplies its
     channels by.
     """
@@ -45,6 +46,7 @@ class Entrance:
     given: dict[str, Image.Image]
     sketch: Image.Image | None
     recalled: list[tuple[float, Image.Image]]
+    agreeing: bool
     weight: float | None
 
 
@@ -74,6 +76,7 @@ def entrances(request: Request, readings: Mapping[str, Any], model: LatentDiffus
                 given=shown,
                 sketch=_sketch(part, cond, model),
                 recalled=_recalled(part, readings, model),
+                agreeing=isinstance(part, TextConditioner) and part.closes(readings),
                 weight=weight,
             )
         )

@@ -89,7 +89,8 @@ probabilities below. The sketch is made of them, the likelier ones above all, be
 of them almost certain, the drawing will be much like that picture. Of two things at once each counts by half.</p>"""
 
 AGREEING = """
-<p>What is to be seen around the hole was heeded, too: pictures that agree with it are the likelier ones.</p>"""
+<p>What is to be seen around the hole was heeded, too: pictures that agree with it are the likelier ones, and where none agrees
+the sketch is what is around the hole, continued smoothly.</p>"""
 
 WEIGHT = "The first convolution weighs a channel of it {times} times as much as one of the latent (root mean square)."
 

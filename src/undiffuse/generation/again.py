@@ -38,9 +38,10 @@ def furthest(image: Image.Image, path: str | Path) -> int | None:
 
 
 def changed(before: Origin, now: Origin) -> str:
-    """What of the origin is not the same any more, in words; "" when all is."""
+    """What of the origin is not the same any more, in words; "" when all is. What either does not know is passed over."""
     names = [field.name for field in fields(Origin)]
-    told = {name: (_told(getattr(before, name)), _told(getattr(now, name))) for name in names}
+    pairs = {name: (getattr(before, name), getattr(now, name)) for name in names}
+    told = {name: (_told(old), _told(new)) for name, (old, new) in pairs.items() if None not in (old, new)}
     return ", ".join(f"{name.replace('_', ' ')} {old} then and {new} now" for name, (old, new) in told.items() if old != new)
 
 

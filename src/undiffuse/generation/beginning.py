@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from PIL import Image
 from torch import Tensor
 
+from undiffuse.conditioners.base import Fields
 from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.pictures import to_images
 from undiffuse.generation.given import fit, readings_of, window_of
@@ -32,12 +33,9 @@ def begun_with(request: Request, model: LatentDiffusion, size: tuple[int, int]) 
     return closed(cut, hole) if remembered is None else without_seam(remembered, cut, hole)
 
 
-def sketched(pictures: Sequence[Request], model: LatentDiffusion, size: tuple[int, int]) -> Tensor:
-    """Sketches (B, C, h, w) of what the words of pictures say, in this height and width of the latent."""
-    part = sketching(model)
-    sketch = None if part is None else part([readings_of(picture, model) for picture in pictures], size).spatial
-    assert sketch is not None, "settle() has seen to that"
-    return sketch.to(model.device)
+def sketched(pictures: Sequence[Request], model: LatentDiffusion, latent: tuple[int, int]) -> Tensor:
+    """Sketches (B, C, h, w) of what pictures say, in this height and width of the latent."""
+    return _sketches(sketching(model), [readings_of(picture, model) for picture in pictures], model, latent)
 
 
 def sketching(model: LatentDiffusion) -> TextConditioner | None:
@@ -47,11 +45,15 @@ def sketching(model: LatentDiffusion) -> TextConditioner | None:
 
 
 def _remembered(request: Request, model: LatentDiffusion, size: tuple[int, int]) -> Image.Image | None:
-    """The sketch of a masked picture in this width and height, decoded; None where what is around counts for nothing."""
+    """The sketch of a masked picture in this width and height, decoded; None where it does not tell what is in the hole."""
     part = sketching(model)
-    if part is None or not part.heeds(row := readings_of(request, model)):
+    if part is None or not part.closes(row := readings_of(request, model)):
         return None
     width, height = (side // model.codec.factor for side in size)
-    sketch = part([row], (height, width)).spatial
-    assert sketch is not None, "it has a sketcher"
-    return to_images(model.codec.decode(sketch.to(model.device)))[0]
+    return to_images(model.codec.decode(_sketches(part, [row], model, (height, width))))[0]
+
+
+def _sketches(part: TextConditioner | None, rows: Sequence[Fields], model: LatentDiffusion, latent: tuple[int, int]) -> Tensor:
+    sketch = None if part is None else part(rows, latent).spatial
+    assert sketch is not None, "settle() has seen to that"
+    return sketch.to(model.device)

@@ -43,7 +43,8 @@ WORDS = {
 class Origin:
     """What drew a picture: the model's name and fingerprint, the device, the precision, the place in a batch, and what it wore.
 
-    And the refiner's name and fingerprint, where one finished it; and which words of its prompts the model read as others.
+    And the refiner's name and fingerprint, where one finished it; and which words of its prompts the model read as others,
+    None where that was not told yet.
 
     Arithmetic rounds differently in batches of different sizes; a picture comes out the same to the bit at the
     same `position` of a batch of the same size, whatever the other pictures of that batch are.
@@ -59,11 +60,15 @@ class Origin:
     engine: str = "torch"
     refiner: str = ""
     refiner_hash: str = ""
-    read_as: str = ""
+    read_as: str | None = None
 
     def __post_init__(self) -> None:
         told = (one if isinstance(one, Addition) else Addition(**one) for one in self.additions)  # tables when read from JSON
         object.__setattr__(self, "additions", tuple(told))
+
+
+UNSAID: dict[str, tuple[object, ...]] = {"additions": ((),), "engine": (Origin.engine,), "read_as": (None,)}
+"""What of an origin a picture need not tell; where nothing is named here, nothing."""
 
 
 def attach(image: Image.Image, request: Request, origin: Origin) -> Image.Image:
@@ -71,7 +76,7 @@ def attach(image: Image.Image, request: Request, origin: Origin) -> Image.Image:
     refiner = f"{origin.refiner} [{origin.refiner_hash}]" if origin.refiner else ""
     chunks = PngImagePlugin.PngInfo()
     parameters = parameters_text(
-        request, origin.model, origin.model_hash, origin.additions, refiner=refiner, read_as=origin.read_as
+        request, origin.model, origin.model_hash, origin.additions, refiner=refiner, read_as=origin.read_as or ""
     )
     chunks.add_text(A1111_CHUNK, parameters)
     chunks.add_text(OWN_CHUNK, json.dumps(told_of(request, origin)))
@@ -84,7 +89,7 @@ def told_of(request: Request, origin: Origin) -> dict[str, Any]:
     told: dict[str, Any] = {
         "format": FORMAT,
         "request": _without_pictures(request),
-        "origin": {name: value for name, value in asdict(origin).items() if value not in ((), "", Origin.engine)},
+        "origin": {name: value for name, value in asdict(origin).items() if value not in UNSAID.get(name, ("",))},
         "versions": {"undiffuse": VERSION, "torch": torch.__version__},
     }
     return told | {f"{name}{DIGEST}": _digest(picture) for name, picture in _pictures(request).items()}

@@ -67,7 +67,8 @@ class Request(Spec):
     | `width`, `height`   | in pixels; None takes the model's own size                                      |
     | `image`, `strength` | a picture to start from, and how far to leave it, 0 to 1; beside a mask, 1      |
     | `sketch`            | begin with what the words make the model expect, under this share of noise; in  |
-    |                     | a hole that a model learned to fill, with what agrees with what is around it    |
+    |                     | a hole that a model learned to fill, with what agrees with what is around it,   |
+    |                     | or with that, continued smoothly                                                |
     | `mask`              | where `image` is made anew: white, or opaque; all else stays as it is           |
     | `fill`              | how: "learned" by the model, or by any model: "known" or "repaint"              |
     | `hires`             | a second pass at a larger size: `Hires(scale=2, strength=0.7)`                  |

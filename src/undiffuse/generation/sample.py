@@ -122,11 +122,14 @@ def _as_usual(request: Request, model: LatentDiffusion) -> Request:
 
 
 def _begins_with_sketch(request: Request, model: LatentDiffusion) -> bool:
-    """Whether words, or words and what is around a hole that the model fills, say all that there is to begin with."""
+    """Whether words say all that there is to begin with, or words and what is around a hole, of a model that remembers such."""
     said = {field for _, value, field in _said(request) if value}
     if not (request.prompt or request.label) or not said <= {"caption", "label"} or request.seeds != NATIVE:
         return False
-    return request.image is None if request.mask is None else request.strength == 1 and _fill(request, model) == "learned"
+    if request.mask is None:
+        return request.image is None
+    part = sketching(model)
+    return part is not None and part.remembers and request.strength == 1 and _fill(request, model) == "learned"
 
 
 def _said(request: Request) -> Iterator[tuple[str, object, str]]:

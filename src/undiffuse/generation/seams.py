@@ -26,9 +26,10 @@ def without_seam(drawn: Image.Image, original: Image.Image, mask: Image.Image) -
 
 
 def closed(picture: Image.Image, mask: Image.Image) -> Image.Image:
-    """The RGB picture with what is around the hole continued over it, smoothly; as it is if the mask (mode L) is 0 nowhere."""
-    known = _known(mask)
-    return to_images(continued(to_pixels(picture), known)[None])[0] if bool(known.any()) else picture
+    """The RGB picture with what is around the hole continued over it, smoothly; grey if the mask (mode L) is 0 nowhere."""
+    known, pixels = _known(mask), to_pixels(picture)
+    filled = continued(pixels, known) if bool(known.any()) else torch.zeros_like(pixels)
+    return to_images(filled[None])[0]
 
 
 def _known(mask: Image.Image) -> Tensor:

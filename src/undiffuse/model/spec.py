@@ -195,11 +195,12 @@ class UNetSpec(Spec):
 class UsualSpec(Spec):
     """How a model is best drawn with: what a request that names no `steps` takes where it says nothing else.
 
-    | field      | meaning                                                                                   |
-    |------------|-------------------------------------------------------------------------------------------|
-    | `steps`    | how many times the denoiser is asked                                                      |
-    | `guidance` | strength of classifier-free guidance                                                      |
-    | `sketch`   | share of noise over the sketch that pictures of words alone begin with; None: noise alone |
+    | field      | meaning                                                                                       |
+    |------------|-----------------------------------------------------------------------------------------------|
+    | `steps`    | how many times the denoiser is asked                                                          |
+    | `guidance` | strength of classifier-free guidance                                                          |
+    | `sketch`   | share of noise over the sketch that pictures of words alone, and holes that words are said of |
+    |            | where there is a memory of pictures, begin with; None: noise alone                            |
     """
 
     steps: Annotated[int, Field(ge=1, le=1000)]

@@ -15,7 +15,7 @@ SHARPER = 12.0  # than probabilities are the shares of a sketch: the mean of two
 HEEDED = 100.0  # nats that a picture loses by a mean squared difference of 1 from what is to be seen
 PLAINLY = 10.0  # nats that what is to be seen loses as a picture of its own, continued smoothly, for it says nothing more
 CONSIDERED = 256  # pictures, the likeliest by words, that are compared with what is to be seen
-NONE = 2  # places at last that stand for none of these pictures, where they are compared with what is to be seen
+STAND_INS = 2  # places at last that stand for none of these pictures, where they are compared with what is to be seen
 CORNER = 2  # patches on a side of the corners that tell the background
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from undiffuse.networks.arrangement import Arrangement
-from undiffuse.networks.memory import NONE, SHARPER, Memory, Seen, in_front_of, probabilities
+from undiffuse.networks.memory import SHARPER, STAND_INS, Memory, Seen, in_front_of, probabilities
 
 
 class Sketcher(nn.Module):
@@ -123,7 +123,7 @@ class Sketcher(nn.Module):
         expected = self.expect(features)
         if seen is not None:
             otherwise = self._otherwise(states, mask, features, expected)
-            shares, maps = (found[0, :-NONE] for found in self.memory.agreeing(features, expected, otherwise, seen))
+            shares, maps = (found[0, :-STAND_INS] for found in self.memory.agreeing(features, expected, otherwise, seen))
             shares, places = shares.sort(descending=True)
             return shares[:count], maps[places[:count]]
         all_shares = self.memory.shares(features)[0]

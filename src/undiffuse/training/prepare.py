@@ -79,7 +79,7 @@ def _autoencoder(recipe: Recipe, terms: AutoencoderObjective, device: torch.devi
         raise SpecError(explain(f"objective.crop = {terms.crop}", allowed))
     _, own, held_out = open_pictures(recipe)
     also = zip(recipe.data.also, open_also(recipe), strict=True)
-    pictures = Joined([own, *(store for spec, (_, store) in also for _ in range(spec.variants))])
+    pictures = Joined([own, *(store for one, (_, store) in also for _ in range(one.variants))])
     autoencoder = (
         start[0].autoencoder.train().requires_grad_(True) if start is not None else _fresh_autoencoder(recipe, spec, pictures)
     )

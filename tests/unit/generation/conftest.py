@@ -36,10 +36,11 @@ def filling(tiny_spec: ModelSpec, tiny_model: LatentDiffusion) -> Generator:
 
 @pytest.fixture
 def recalling(tiny_spec: ModelSpec, tiny_model: LatentDiffusion) -> Generator:
-    """The tiny model with inputs for holes, and with a memory of two pictures."""
+    """The tiny model with inputs for holes, with a memory of two pictures, and a usual way to be drawn with."""
     text, read = tiny_spec.conditioners[0], tiny_model.conditioner.parts[0]
     assert isinstance(text, TextSpec) and isinstance(read, TextConditioner)
     sketch = SketchSpec(channels=4, side=8, width=16, depth=1, rank=8, remembered=2, key=4, traits=1)
     denoiser = tiny_spec.denoiser.model_copy(update={"spatial_channels": 9, "vector_width": 16})
     told = {"conditioners": (text.model_copy(update={"sketch": sketch}), MaskSpec(channels=4, factor=2)), "denoiser": denoiser}
+    told["usual"] = UsualSpec(steps=3, guidance=2, sketch=0.4)
     return Generator(build_model(tiny_spec.model_copy(update=told), read.tokenizer), device="cpu", precision="fp32", tell=None)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from PIL import Image
 
-from undiffuse.core.membrane import continued
 from undiffuse.core.random import numpy_stream
 from undiffuse.generation.seams import closed, without_seam
 
@@ -19,23 +17,6 @@ def hole(width: int, height: int, box: tuple[int, int, int, int]) -> Image.Image
     mask = Image.new("L", (width, height), 0)
     mask.paste(255, box)
     return mask
-
-
-def test_a_plane_is_continued_as_a_plane() -> None:
-    rows, columns = torch.meshgrid(torch.arange(40.0), torch.arange(56.0), indexing="ij")
-    plane = torch.stack([2 * rows - columns, 0.5 * columns, torch.full_like(rows, 3.0)])
-    known = torch.ones(40, 56, dtype=torch.bool)
-    known[9:30, 13:44] = False
-    found = continued(torch.where(known, plane, 1e3), known)
-    assert torch.equal(found[:, known], plane[:, known])
-    assert float((found - plane).abs().max()) < 0.03 * float(plane.abs().max())
-
-
-def test_what_touches_an_edge_of_the_picture_is_continued_too() -> None:
-    for known in (torch.zeros(7, 9, dtype=torch.bool), torch.zeros(1, 5, dtype=torch.bool)):
-        known[0, 0] = True
-        found = continued(torch.where(known, 4.0, -50.0)[None], known)
-        torch.testing.assert_close(found, torch.full_like(found, 4.0))
 
 
 def test_a_patch_that_is_off_by_a_colour_is_not_seen() -> None:
@@ -65,7 +46,7 @@ def test_a_hole_is_closed_by_what_is_around_it() -> None:
     spoilt.paste((255, 0, 0), (20, 8, 44, 40))
     assert np.abs(np.asarray(closed(spoilt, mask), dtype=int) - np.asarray(ramp, dtype=int)).max() <= 4
     everything = Image.new("L", ramp.size, 255)
-    assert closed(ramp, everything).tobytes() == ramp.tobytes()
+    assert np.unique(closed(ramp, everything)).tolist() == [128]  # nothing to go by: grey
 
 
 def test_a_mask_that_hides_everything_leaves_what_was_drawn() -> None:

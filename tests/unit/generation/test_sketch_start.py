@@ -128,5 +128,8 @@ def test_a_hole_begins_with_what_is_remembered_of_such_a_picture(recalling: Gene
         begun = begun_with(recalling.settle(request), model, (16, 16))
         theirs = without_seam(decode(latent[None], model)[0], picture, mask)
         assert furthest(begun, theirs) <= 2
+        whole = begun_with(recalling.settle(request.replace(mask=Image.new("L", (16, 16), 255))), model, (16, 16))
+        words = decode(part([{"caption": "a fox"}], (8, 8)).spatial, model)[0]
+        assert whole.tobytes() == words.tobytes()  # nothing is to be seen
         mute = begun_with(recalling.settle(request.replace(prompt="")), model, (16, 16))
         assert mute.tobytes() == closed(picture, mask).tobytes() != begun.tobytes()

@@ -61,13 +61,10 @@ def test_without_words_or_with_more_than_them_no_sketch_is_begun_with(usual: Gen
     assert (found["steps"], found["sketch"]) == (3, None)
 
 
-def test_a_hole_begins_with_what_is_around_it(filling: Generator) -> None:
+def test_a_hole_begins_with_what_is_around_it_where_that_is_asked_for(filling: Generator) -> None:
     mask = Image.new("L", (16, 16), 0)
     mask.paste(255, (4, 4, 12, 12))
-    assert left(filling, "a fox", image=PICTURE, mask=mask) == {"steps": 3, "guidance": 2, "sketch": 0.4}
-    others: list[dict[str, Any]] = [{"strength": 0.5}, {"fill": "repaint"}, {"seeds": "diffusers"}, {"prompt": ""}]
-    for fields in others:  # all that begin elsewhere, or have no words to go by
-        assert left(filling, **{"prompt": "a fox", "image": PICTURE, "mask": mask, **fields})["sketch"] is None
+    assert left(filling, "a fox", image=PICTURE, mask=mask) == {"steps": 3, "guidance": 2, "sketch": None}
     hidden = PICTURE.copy()
     hidden.paste((0, 0, 255), (4, 4, 12, 12))
     ours, theirs, anew = (
@@ -80,6 +77,16 @@ def test_a_hole_begins_with_what_is_around_it(filling: Generator) -> None:
     assert np.abs(off).mean() < 3
     with pytest.raises(SpecError, match=r"sketch = 0\.4 with fill = 'repaint'; that begins with noise alone; leave sketch out"):
         filling(Request("a fox", image=PICTURE, mask=mask, fill="repaint", sketch=0.4))
+
+
+def test_models_that_remember_pictures_usually_begin_a_hole_so(recalling: Generator) -> None:
+    mask = Image.new("L", (16, 16), 0)
+    mask.paste(255, (4, 4, 12, 12))
+    asked = {"prompt": "a fox", "image": PICTURE, "mask": mask}
+    assert left(recalling, **asked) == {"steps": 3, "guidance": 2, "sketch": 0.4}
+    others: list[dict[str, Any]] = [{"strength": 0.5}, {"fill": "repaint"}, {"seeds": "diffusers"}, {"prompt": ""}]
+    for fields in others:  # all that begin elsewhere, or have no words to go by
+        assert left(recalling, **{**asked, **fields})["sketch"] is None
 
 
 def test_what_is_left_to_the_model_stays_so_when_a_request_is_changed_or_kept(usual: Generator) -> None:

@@ -11,9 +11,9 @@ from undiffuse.core.membrane import continued
 from undiffuse.core.random import normal, uniform
 from undiffuse.networks.memory import (
     HEEDED,
-    NONE,
     PLAINLY,
     SHARPER,
+    STAND_INS,
     Memory,
     Seen,
     background,
@@ -83,8 +83,21 @@ def test_what_is_to_be_seen_counts_beside_the_words() -> None:
 def test_where_nothing_is_to_be_seen_words_decide() -> None:
     memory = make()
     found, maps = memory.agreeing(FEATURES, EXPECTED, EXPECTED, Seen(EXPECTED, torch.zeros(3, 1, SIDE, SIDE)))
-    assert maps.shape == (3, COUNT + NONE, CHANNELS, SIDE, SIDE) and not found[:, -1].any()
+    assert maps.shape == (3, COUNT + STAND_INS, CHANNELS, SIDE, SIDE) and not found[:, -1].any()
     torch.testing.assert_close(found[:, :COUNT].sort().values, memory.shares(FEATURES)[:, :-1].sort().values)
+
+
+def test_each_row_is_compared_where_it_is_to_be_seen() -> None:
+    memory, where = make(), torch.ones(3, 1, SIDE, SIDE)
+    where[0, :, :2], where[1] = 0, 0
+    seen = Seen(EXPECTED + 1, where)
+    together = memory(FEATURES, EXPECTED, -EXPECTED, seen)
+    for row in range(3):
+        own = slice(row, row + 1)
+        alone = memory(FEATURES[own], EXPECTED[own], -EXPECTED[own], Seen(seen.maps[own], where[own]))
+        torch.testing.assert_close(together[own], alone)
+    assert torch.equal(seen.continued()[1], torch.zeros(CHANNELS, SIDE, SIDE))
+    torch.testing.assert_close(seen.continued()[2], EXPECTED[2] + 1)
 
 
 def test_what_agrees_with_no_picture_is_continued_smoothly() -> None:

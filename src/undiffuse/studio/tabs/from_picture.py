@@ -27,7 +27,7 @@ def tab(counter: Counter) -> Settings:
 
     def asked(path: str | None, strength: float, *values: Any) -> tuple[Request, str | None]:
         image = opened(path, "one to start from")
-        return request_of(list(values), image=image, strength=strength)
+        return request_of(list(values), image=image, strength=strength, sketch=None)
 
     same_seed(fields, on.told)
     fit(counter, fields)

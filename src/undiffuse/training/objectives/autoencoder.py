@@ -159,11 +159,15 @@ class AutoencoderTraining(Objective[Crops]):
 
     def describe(self) -> dict[str, Any]:
         """Pictures, and sizes of the nets."""
-        return {"pictures": len(self.pictures.rows), **super().describe()}
+        return {"pictures": self._count(), **super().describe()}
 
     def warnings(self) -> list[str]:
         """Few pictures."""
-        return few_pictures(len(self.pictures.rows)) if self.terms.start is None else []
+        return few_pictures(self._count()) if self.terms.start is None else []
+
+    def _count(self) -> int:
+        """Pictures to learn from, each once, however often it is shown in an epoch."""
+        return len({id(row) for row in self.pictures.rows})
 
     def preview(self, step: int) -> Image.Image:
         """Held-out pictures above their reconstructions."""
