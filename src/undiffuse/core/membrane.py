@@ -12,13 +12,14 @@ SWEEPS = 12  # at every scale; those before have settled what is smooth
 def continued(values: Tensor, known: Tensor) -> Tensor:
     """Values (C, H, W) where they are `known` (H, W); elsewhere each is about the mean of its four neighbours (Laplace).
 
-    Solved at half the size first, and so on down: relaxation alone carries nothing over more than a few pixels.
+    Where nothing is known they are 0. Solved at half the size first, and so on down: relaxation alone carries nothing over
+    more than a few pixels.
     """
     if bool(known.all()):
         return values
     size = tuple(known.shape)
     if min(size) == 1:
-        return torch.where(known, values, (values * known).sum((1, 2), keepdim=True) / known.sum())
+        return torch.where(known, values, (values * known).sum((1, 2), keepdim=True) / known.sum().clamp_min(1))
     share = F.avg_pool2d(known[None].float(), 2, ceil_mode=True)  # (1, h, w)
     halved = F.avg_pool2d(values * known, 2, ceil_mode=True) / share.clamp_min(1e-6)
     coarse = continued(halved, share[0] > 0)

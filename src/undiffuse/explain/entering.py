@@ -30,10 +30,9 @@ class Entrance:
 
     `tokens` (N, D), `vector` (D,) and `spatial` (S, h, w) are None where the part takes another way. `given` are the pictures
     that were shown to it, by name; `sketch` is the map decoded, where words were made into one, and `recalled` the training
-    pictures that they called to mind, each with its probability, of which those count most that are `agreeing` with what is
-    around a hole, if there is one; `said` tells whether it was told anything, and `instead`
-    which words were read as which others. `weight` is the root mean square of what the first convolution multiplies its
-    channels by.
+    pictures that they called to mind, each with its probability; `agreeing` tells whether what is around a hole counted in
+    both. `said` tells whether it was told anything, and `instead` which words were read as which others. `weight` is the root
+    mean square of what the first convolution multiplies its channels by.
     """
 
     kind: str

@@ -54,6 +54,7 @@ def _remembered(request: Request, model: LatentDiffusion, size: tuple[int, int])
 
 
 def _sketches(part: TextConditioner | None, rows: Sequence[Fields], model: LatentDiffusion, latent: tuple[int, int]) -> Tensor:
+    """Sketches (B, C, h, w) of readings, by the part of a model that makes them."""
     sketch = None if part is None else part(rows, latent).spatial
     assert sketch is not None, "settle() has seen to that"
     return sketch.to(model.device)

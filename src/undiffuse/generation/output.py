@@ -68,7 +68,7 @@ class Origin:
 
 
 UNSAID: dict[str, tuple[object, ...]] = {"additions": ((),), "engine": (Origin.engine,), "read_as": (None,)}
-"""What of an origin a picture need not tell; where nothing is named here, nothing."""
+"""Values of an origin that a picture need not tell, by field; of any other field "" alone."""
 
 
 def attach(image: Image.Image, request: Request, origin: Origin) -> Image.Image:

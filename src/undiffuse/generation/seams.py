@@ -18,18 +18,13 @@ def without_seam(drawn: Image.Image, original: Image.Image, mask: Image.Image) -
     and Blake 2003, "Poisson image editing", section 2. An autoencoder gives no colour back exactly, and an eye sees the edge
     of a patch that is hardly off. Where the mask is 0 the result is the original; if it is 0 nowhere, what was drawn.
     """
-    known = _known(mask)
-    if not bool(known.any()):
-        return drawn
     theirs, ours = to_pixels(original), to_pixels(drawn)
-    return to_images((ours + continued(theirs - ours, known))[None])[0]
+    return to_images((ours + continued(theirs - ours, _known(mask)))[None])[0]
 
 
 def closed(picture: Image.Image, mask: Image.Image) -> Image.Image:
     """The RGB picture with what is around the hole continued over it, smoothly; grey if the mask (mode L) is 0 nowhere."""
-    known, pixels = _known(mask), to_pixels(picture)
-    filled = continued(pixels, known) if bool(known.any()) else torch.zeros_like(pixels)
-    return to_images(filled[None])[0]
+    return to_images(continued(to_pixels(picture), _known(mask))[None])[0]
 
 
 def _known(mask: Image.Image) -> Tensor:

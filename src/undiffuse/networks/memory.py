@@ -31,10 +31,8 @@ class Seen(NamedTuple):
         return squares.sum((2, 3)) / self.where.sum((2, 3)).clamp_min(1)
 
     def continued(self) -> Tensor:
-        """The maps, continued smoothly over what is not to be seen; 0 where nothing is."""
-        known = [where[0] > 0 for where in self.where]
-        pairs = zip(self.maps, known, strict=True)
-        return torch.stack([continued(one, where) if bool(where.any()) else torch.zeros_like(one) for one, where in pairs])
+        """The maps (B, C, side, side), continued smoothly over what is not to be seen; 0 where nothing is."""
+        return torch.stack([continued(one, where[0] > 0) for one, where in zip(self.maps, self.where, strict=True)])
 
 
 class Memory(nn.Module):

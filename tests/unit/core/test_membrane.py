@@ -17,6 +17,12 @@ def test_a_plane_is_continued_as_a_plane() -> None:
     assert float((found - plane).abs().max()) < 0.03 * float(plane.abs().max())
 
 
+def test_where_nothing_is_known_there_is_nothing_to_continue() -> None:
+    for size in ((7, 9), (1, 5), (1, 1)):
+        found = continued(torch.full((2, *size), 3.0), torch.zeros(size, dtype=torch.bool))
+        assert torch.equal(found, torch.zeros(2, *size))
+
+
 def test_what_touches_an_edge_of_the_picture_is_continued_too() -> None:
     for known in (torch.zeros(7, 9, dtype=torch.bool), torch.zeros(1, 5, dtype=torch.bool)):
         known[0, 0] = True
