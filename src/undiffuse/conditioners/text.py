@@ -18,6 +18,7 @@ from undiffuse.conditioners.labels import CLASSES_NEEDED, check_label
 from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec
+from undiffuse.data.wording import named_in
 from undiffuse.networks.memory import Seen, seen_around
 from undiffuse.networks.sketcher import Sketcher, resized
 from undiffuse.networks.text.bert import BertEncoder
@@ -148,7 +149,7 @@ class TextConditioner(ConditionerPart):
         SpecError: when the encoder cannot hold `length` tokens or has another vocabulary than the tokenizer.
     """
 
-    readings = ("caption",)
+    readings = ("caption", "sketch")
     stored = False
 
     def __init__(
@@ -185,18 +186,21 @@ class TextConditioner(ConditionerPart):
         """Tokens (B, N, D), their mask (B, N), when pooled a vector (B, D), with a sketcher its map (B, C, h, w).
 
         Where a row tells what is around a hole, too, as a mask conditioner reads it, a sketch from memory agrees with that.
+        A row may bring its `sketch` (C, h, w) along, which no words make then.
         """
         captions = [self.understood(row.get("caption") or "") for row in rows]
         cond = Conditioning.cat([self._recall(caption) for caption in captions]) if self.frozen else self._encode(captions)
         if cond.spatial is None or cond.tokens is None or cond.token_mask is None:
             return cond
-        spatial = cond.spatial
+        size = (cond.spatial.shape[2], cond.spatial.shape[3]) if size is None else size
+        sketches = list(resized(cond.spatial, size).split(1))
         for index, row in enumerate(rows):
-            seen, own = self._seen(row), slice(index, index + 1)
-            if seen is not None and self.sketcher is not None:
-                sketch = self.sketcher(cond.tokens[own], cond.token_mask[own], seen)
-                spatial = torch.cat([spatial[:index], sketch, spatial[index + 1 :]])
-        return replace(cond, spatial=spatial if size is None else resized(spatial, size))
+            brought, seen, own = row.get("sketch"), self._seen(row), slice(index, index + 1)
+            if brought is not None:
+                sketches[index] = resized(brought[None].to(cond.spatial), size)
+            elif seen is not None and self.sketcher is not None:
+                sketches[index] = resized(self.sketcher(cond.tokens[own], cond.token_mask[own], seen), size)
+        return replace(cond, spatial=torch.cat(sketches))
 
     def read(self, given: Sequence[Fields], sight: Sight) -> list[dict[str, Any]]:
         """The caption, with the name of a label before it.
@@ -264,6 +268,16 @@ class TextConditioner(ConditionerPart):
                 places.setdefault(word, []).append(place)
         ends = [(found.offsets[some[0]][0], found.offsets[some[-1]][1]) for some in places.values()]
         return [Word(caption[start:end], tuple(some)) for (start, end), some in zip(ends, places.values(), strict=True)]
+
+    def things_in(self, caption: str, count: int) -> Tensor:
+        """Remembered things (K, C + 1, side, side), paint and cover: of each that a caption names, the `count` likeliest.
+
+        What has a name are the labels that are read. Without them, or without a memory, there is nothing to look for.
+        """
+        if self.sketcher is None:
+            return torch.zeros(0)
+        found = [self.sketcher.things(*self.states([name]), count) for name in named_in(self.understood(caption), self.classes)]
+        return torch.cat(found) if found else torch.zeros(0)
 
     def called_to_mind(self, row: Fields, count: int) -> tuple[Tensor, Tensor]:
         """Probabilities (K,) and maps (K, C, side, side) of the training pictures that a row calls to mind, `count` at most."""

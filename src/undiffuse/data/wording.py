@@ -1,8 +1,10 @@
-"""Small English: the article that a name takes, and its plural."""
+"""Small English: the article that a name takes, its plural, and the names in a sentence."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 PROPER = ("kaaba", "milky way", "mount fuji", "mrs. claus", "mx claus", "santa claus", "statue of liberty", "tokyo tower")
 WITHOUT_ARTICLE = frozenset(
@@ -70,3 +72,18 @@ def singulars(many: str) -> list[str]:
     by_name = [one for one, told in IRREGULAR.items() if told == many != one]
     by_rule = [many.removesuffix(end) + instead for end, instead in ENDS if many.endswith(end)]
     return by_name + [one for one in by_rule if plural(one) == many]
+
+
+def named_in(text: str, names: Sequence[str]) -> list[str]:
+    """Which of these names a text names, one or many of it, in the order of the text; of names within a name the longer one."""
+    pattern, meant = _pattern(tuple(names))
+    return list(dict.fromkeys(meant[found] for found in pattern.findall(text)))
+
+
+@lru_cache(maxsize=8)
+def _pattern(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
+    """What finds names and their plurals, and the name that each of these is of."""
+    meant = {plural(name): name for name in names} | {name: name for name in names}
+    longest_first = sorted(filter(None, meant), key=len, reverse=True)
+    either = "|".join(map(re.escape, longest_first)) or "(?!)"
+    return re.compile(rf"(?<![\w-])(?:{either})(?![\w-])"), meant

@@ -31,8 +31,9 @@ class Entrance:
     `tokens` (N, D), `vector` (D,) and `spatial` (S, h, w) are None where the part takes another way. `given` are the pictures
     that were shown to it, by name; `sketch` is the map decoded, where words were made into one, and `recalled` the training
     pictures that they called to mind, each with its probability; `agreeing` tells whether what is around a hole counted in
-    both. `said` tells whether it was told anything, and `instead` which words were read as which others. `weight` is the root
-    mean square of what the first convolution multiplies its channels by.
+    both, and `recognised` whether, instead, the sketch is the picture completed with things found in it. `said` tells whether
+    it was told anything, and `instead` which words were read as which others. `weight` is the root mean square of what the
+    first convolution multiplies its channels by.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Entrance:
     sketch: Image.Image | None
     recalled: list[tuple[float, Image.Image]]
     agreeing: bool
+    recognised: bool
     weight: float | None
 
 
@@ -63,6 +65,8 @@ def entrances(request: Request, readings: Mapping[str, Any], model: LatentDiffus
             weight = first_weight(model, first, first + len(spatial))
             first += len(spatial)
         shown = _shown(part, given)
+        closes = isinstance(part, TextConditioner) and part.closes(readings)
+        recognised = isinstance(part, TextConditioner) and readings.get("sketch") is not None
         found.append(
             Entrance(
                 kind=spec.kind,
@@ -74,8 +78,9 @@ def entrances(request: Request, readings: Mapping[str, Any], model: LatentDiffus
                 spatial=spatial,
                 given=shown,
                 sketch=_sketch(part, cond, model),
-                recalled=_recalled(part, readings, model),
-                agreeing=isinstance(part, TextConditioner) and part.closes(readings),
+                recalled=[] if recognised else _recalled(part, readings, model),
+                agreeing=closes and not recognised,
+                recognised=recognised,
                 weight=weight,
             )
         )

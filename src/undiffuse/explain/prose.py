@@ -92,6 +92,11 @@ AGREEING = """
 <p>What is to be seen around the hole was heeded, too: pictures that agree with it are the likelier ones, and where none agrees
 the sketch is what is around the hole, continued smoothly.</p>"""
 
+RECOGNISED = """
+<p>The sketch decoded above is no guess from words alone: things that the words name, and that this model remembers, were looked
+for in what is around the hole, in every size and place. Some were recognised, so the sketch is the picture completed with them.
+The U-Net draws what fits both it and the noise.</p>"""
+
 WEIGHT = "The first convolution weighs a channel of it {times} times as much as one of the latent (root mean square)."
 
 KEPT = """The finished picture above carries its own request: save it, and <code>undiffuse verify</code> draws it again."""

@@ -160,7 +160,7 @@ def _beside(story: Story, one: Entrance, side: int) -> str:
     if len(one.spatial) > CHANNELS:
         weight += f" The first {CHANNELS} are shown."
     said = prose.BESIDE.format(what=kind, channels=len(one.spatial), size=sides(width, height), weight=weight)
-    said += prose.SKETCH if one.sketch is not None else ""
+    said += prose.RECOGNISED if one.recognised else prose.SKETCH if one.sketch is not None else ""
     said += prose.RECALLED if one.recalled else ""
     said += prose.AGREEING if one.agreeing else ""
     return f'<h3>{kind}</h3>{said}<div class="grid small">{given}</div><div class="channels">{thumbs}</div>'

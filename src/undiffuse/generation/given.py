@@ -16,14 +16,17 @@ from undiffuse.checkpoints.efficientnet import find_efficientnet, load_efficient
 from undiffuse.conditioners.base import Sight
 from undiffuse.conditioners.maps import MapConditioner
 from undiffuse.conditioners.palette import read_painting
+from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.pictures import to_pixels
 from undiffuse.generation.lora_tags import spoken
+from undiffuse.generation.recognition import completed, cut_out, recognised
 from undiffuse.generation.request import Request
 from undiffuse.generation.seeds.numbers import numbers_of
 from undiffuse.generation.window import Window
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 FEATURES = 1280  # of EfficientNet-Lite0
+LIKELIEST = 8  # remembered things of a name, which a thing beside a hole may be
 
 
 def sight_of(model: LatentDiffusion, size: tuple[int, int]) -> Sight:
@@ -71,7 +74,28 @@ def readings_of(request: Request, model: LatentDiffusion, noise: Tensor | None =
     sight = replace(sight_of(model, size), noise=numbers_of(request, latent).hidden)
     if noise is not None:
         sight = replace(sight, encode=lambda pixels: model.codec.draw(pixels.to(model.device), noise))
-    return model.conditioner.read([given_by(request, model)], sight)[0]
+    given = given_by(request, model)
+    row = model.conditioner.read([given], sight)[0]
+    sketch = _completed(given, row, model)
+    return row if sketch is None else {**row, "sketch": sketch}
+
+
+def sketching(model: LatentDiffusion) -> TextConditioner | None:
+    """The part that makes a sketch of what words say; None where a model has none."""
+    parts = (part for part in model.conditioner.parts if isinstance(part, TextConditioner) and part.sketcher is not None)
+    return next(parts, None)
+
+
+@torch.no_grad()
+def _completed(given: dict[str, Any], row: dict[str, Any], model: LatentDiffusion) -> Tensor | None:
+    """The latent (C, h, w) of a picture with a hole that things are in which words name; None where none is recognised."""
+    part = sketching(model)
+    if part is None or not part.closes(row):
+        return None
+    picture, known = given["image"], given["mask"][0] == 0
+    things = part.things_in(row["caption"], LIKELIEST)
+    found = recognised(picture, known, list(cut_out(things, model.codec, min(known.shape)))) if len(things) else []
+    return model.codec.encode(completed(picture, known, found)[None].to(model.device))[0].cpu() if found else None
 
 
 def check_readable(request: Request, model: LatentDiffusion) -> None:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from undiffuse.conditioners.base import Fields
 from undiffuse.conditioners.lowres import LowResConditioner
 from undiffuse.conditioners.masked import shrink_mask
 from undiffuse.conditioners.small import SmallConditioner
@@ -25,8 +26,8 @@ from undiffuse.diffusion.known import blended, keep_known, repaint
 from undiffuse.diffusion.level import Level
 from undiffuse.diffusion.schedule import DiscreteSchedule
 from undiffuse.diffusion.solvers.table import find_solver
-from undiffuse.generation.beginning import begun_with, sketched, sketching
-from undiffuse.generation.given import check_readable, given_by, readings_of
+from undiffuse.generation.beginning import begun_with, sketched
+from undiffuse.generation.given import check_readable, given_by, readings_of, sketching
 from undiffuse.generation.hires import LARGEST, Hires, enlarge
 from undiffuse.generation.lora_tags import spoken, tags_of
 from undiffuse.generation.refining import check_refinable
@@ -248,10 +249,11 @@ def plan(pictures: Sequence[Request], model: LatentDiffusion, refiner: LatentDif
     """
     grid = grid_of(pictures[0], model)
     noise = _Noise(pictures, model)
-    start = _start(pictures, model, grid, noise)
+    rows = _rows(pictures, model, noise)
+    start = _start(pictures, rows, model, grid, noise)
     if pictures[0].hires is None:
-        return _pass(pictures, model, refiner, grid, noise, start)
-    return _go_on(_pass(pictures, model, None, grid, noise, start), pictures, model, refiner)
+        return _pass(pictures, rows, model, refiner, grid, noise, start)
+    return _go_on(_pass(pictures, rows, model, None, grid, noise, start), pictures, model, refiner)
 
 
 def _go_on(first: Plan, pictures: Sequence[Request], model: LatentDiffusion, refiner: LatentDiffusion | None) -> Plan:
@@ -268,7 +270,8 @@ def _go_on(first: Plan, pictures: Sequence[Request], model: LatentDiffusion, ref
         z = enlarge(z, _size(larger[0], model), hires.upscaler, model.codec)
         noise = _Noise([_finer(picture, hires) for picture in larger], model, SECOND if request.seeds == NATIVE else 0)
         x = grid[0].alpha * z + grid[0].sigma * noise(START)
-        under_way.append(_pass(larger, model, refiner, grid, noise, x, before=request.steps))
+        rows = _rows(larger, model, noise)
+        under_way.append(_pass(larger, rows, model, refiner, grid, noise, x, before=request.steps))
         return (yield from counted(under_way[-1].solver, total - len(grid), total))
 
     def denoise(x: Tensor, level: Level, cond: Conditioning) -> Tensor:
@@ -277,8 +280,14 @@ def _go_on(first: Plan, pictures: Sequence[Request], model: LatentDiffusion, ref
     return Plan(both(), denoise, first.cond)
 
 
+def _rows(pictures: Sequence[Request], model: LatentDiffusion, noise: _Noise) -> list[Fields]:
+    """The readings of each picture."""
+    return [readings_of(picture, model, own.latent("around")) for picture, own in zip(pictures, noise.streams, strict=True)]
+
+
 def _pass(
     pictures: Sequence[Request],
+    rows: Sequence[Fields],
     model: LatentDiffusion,
     refiner: LatentDiffusion | None,
     grid: Grid,
@@ -286,10 +295,12 @@ def _pass(
     x: Tensor,
     before: int = 0,
 ) -> Plan:
-    """The plan of one pass from x (B, C, h, w) at the grid's first level; a second one has steps of the first `before` it."""
+    """The plan of one pass from x (B, C, h, w) at the grid's first level, by readings of the pictures.
+
+    A second one has steps of the first `before` it.
+    """
     first = pictures[0]
     entry, _ = find_solver(first.solver)
-    rows = [readings_of(picture, model, own.latent("around")) for picture, own in zip(pictures, noise.streams, strict=True)]
     cursor = Cursor()
     denoise, cond = steered(pictures, model, rows, _latent_size(first, model), cursor, before)
     if refiner is not None and first.refine_at is not None:
@@ -300,7 +311,7 @@ def _pass(
     if first.mask is None or first.fill == "learned":
         solver = entry.function(x, grid, noise, **options)
     else:
-        known, hidden = _known(pictures, model, noise)
+        known, hidden = _known(pictures, rows, model, noise)
         if first.fill == "repaint":
             solver = repaint(x, grid, noise, known, hidden)
         else:
@@ -378,32 +389,33 @@ class _Together:
         return torch.cat([path.between(now, nxt) for path in self.paths]).to(self.device)
 
 
-def _start(pictures: Sequence[Request], model: LatentDiffusion, grid: Grid, noise: _Noise) -> Tensor:
+def _start(pictures: Sequence[Request], rows: Sequence[Fields], model: LatentDiffusion, grid: Grid, noise: _Noise) -> Tensor:
     """What the solver starts from: noise of the grid's first level, over the pictures or sketches to start from if any."""
     first, one, level = pictures[0], noise.streams[0], grid[0]
     x = one.spread(level, grid.schedule) * noise(START)
     if first.sketch is not None and first.mask is None:
-        return level.alpha * sketched(pictures, model, _latent_size(first, model)) + x
-    return level.alpha * _encoded(pictures, model, noise) + x if one.begun or first.sketch is not None else x
+        return level.alpha * sketched(rows, model, _latent_size(first, model)) + x
+    return level.alpha * _encoded(pictures, rows, model, noise) + x if one.begun or first.sketch is not None else x
 
 
-def _encoded(pictures: Sequence[Request], model: LatentDiffusion, noise: _Noise) -> Tensor:
+def _encoded(pictures: Sequence[Request], rows: Sequence[Fields], model: LatentDiffusion, noise: _Noise) -> Tensor:
     """Latents (B, C, h, w) of the pictures to start from."""
-    drawn, pixels = noise.latent("image"), _pixels(pictures, model)
+    drawn, pixels = noise.latent("image"), _pixels(pictures, rows, model)
     return model.codec.encode(pixels) if drawn is None else model.codec.draw(pixels, drawn)
 
 
-def _pixels(pictures: Sequence[Request], model: LatentDiffusion) -> Tensor:
+def _pixels(pictures: Sequence[Request], rows: Sequence[Fields], model: LatentDiffusion) -> Tensor:
     """The pictures to start from (B, 3, H, W), of masked ones the window that is drawn."""
     size = _size(pictures[0], model)
-    return torch.stack([to_pixels(begun_with(picture, model, size)) for picture in pictures]).to(model.device)
+    begun = [begun_with(picture, row, model, size) for picture, row in zip(pictures, rows, strict=True)]
+    return torch.stack([to_pixels(one) for one in begun]).to(model.device)
 
 
-def _known(pictures: Sequence[Request], model: LatentDiffusion, noise: _Noise) -> tuple[Tensor, Tensor]:
+def _known(pictures: Sequence[Request], rows: Sequence[Fields], model: LatentDiffusion, noise: _Noise) -> tuple[Tensor, Tensor]:
     """Latents (B, C, h, w) of masked pictures, and where they are to be made anew (B, 1, h, w)."""
     masks = [given_by(picture, model)["mask"] for picture in pictures]
     hidden = torch.stack([shrink_mask((mask > 0).float(), model.codec.factor) for mask in masks])
-    return _encoded(pictures, model, noise), hidden.to(model.device)
+    return _encoded(pictures, rows, model, noise), hidden.to(model.device)
 
 
 def _latent_size(request: Request, model: LatentDiffusion) -> tuple[int, int]:

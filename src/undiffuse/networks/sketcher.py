@@ -109,6 +109,16 @@ class Sketcher(nn.Module):
         first, second = (self.memory.thing(some) for some in self.read_two(states, mask))
         return in_front_of(self.arrangement(first, second, ways), expected)
 
+    def things(self, states: Tensor, mask: Tensor, count: int) -> Tensor:
+        """The remembered things that one caption (1, N, D) is most likely of: paint and cover (K, C + 1, side, side).
+
+        They are `count` at most, and none without a memory.
+        """
+        if self.memory is None:
+            return states.new_zeros(0, self.channels + 1, self.side, self.side)
+        logits = self.memory.logits(self.read(states, mask))[0, :-1]
+        return self.memory.kept(logits.topk(min(count, len(logits))).indices)
+
     def call_to_mind(self, states: Tensor, mask: Tensor, count: int, seen: Seen | None = None) -> tuple[Tensor, Tensor]:
         """The remembered pictures that these words are most likely of, for one caption (1, N, D), the likeliest first.
 

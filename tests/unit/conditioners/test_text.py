@@ -204,6 +204,30 @@ def test_a_sketch_from_memory_agrees_with_what_is_around_a_hole(tokenizer: Token
     assert float(shares[0]) > 0.99 > float(part.called_to_mind(rows[2], 2)[0][0])
 
 
+def test_a_row_may_bring_its_sketch(sketching: TextConditioner) -> None:
+    own = torch.arange(32.0).view(2, 4, 4)
+    rows = [{"caption": "a fox"}, {"caption": "a fox", "sketch": own}]
+    made, alone = (sketching(some, (4, 8)).spatial for some in (rows, rows[:1]))
+    assert made is not None and alone is not None
+    torch.testing.assert_close(made[:1], alone)
+    torch.testing.assert_close(made[1:], resized(own[None], (4, 8)))
+
+
+def test_things_that_are_named_are_those_remembered(tokenizer: Tokenizer, encoder: BertEncoder) -> None:
+    sketcher = Sketcher(16, **SKETCH.model_copy(update={"remembered": 3, "key": 4, "traits": 2}).model_dump())
+    part = TextConditioner(tokenizer, encoder, length=8, classes=("fox", "boat"), sketcher=sketcher)
+    assert sketcher.memory is not None
+    sketcher.memory.keep(
+        *(torch.randn(some, 3, 4, 4) for some in (3,)), torch.zeros(3, 4, 4), torch.eye(48)[:2].view(2, 3, 4, 4)
+    )
+    with torch.no_grad():
+        sketcher.memory.lean.copy_(torch.tensor([0.0, 1e4, 2e4, 3e4]))  # the last stands for none of them
+    (likeliest,), (second,) = (sketcher.memory.kept(torch.tensor([place])) for place in (2, 1))
+    assert torch.equal(part.things_in("a fox", 2), torch.stack([likeliest, second]))
+    assert len(part.things_in("two boats and a fox", 9)) == 6
+    assert len(part.things_in("a tree", 2)) == len(TextConditioner(tokenizer, encoder, length=8).things_in("a fox", 2)) == 0
+
+
 def test_a_spec_with_a_sketch_builds_one(tokenizer: Tokenizer) -> None:
     sizes = BertSpec(vocabulary=tokenizer.get_vocab_size(), width=16, layers=1, heads=4, hidden=8, positions=12)
     spec = TextSpec(encoder=sizes, length=8, sketch=SKETCH)

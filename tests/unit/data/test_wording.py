@@ -4,7 +4,7 @@ import pytest
 
 from undiffuse.core.random import numpy_stream
 from undiffuse.data.captions import CaptionSpec, name_pair, name_thing, name_twins, write_caption
-from undiffuse.data.wording import plural, singulars, with_article
+from undiffuse.data.wording import named_in, plural, singulars, with_article
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,18 @@ def test_what_there_may_be_more_than_one_of(many: str, one: list[str]) -> None:
 @pytest.mark.parametrize("word", ["fish", "dog", "glass", "rice", "s", ""])
 def test_what_is_one_already_has_no_other_form(word: str) -> None:
     assert singulars(word) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a red apple beside two foxes, flat", ["red apple", "fox"]),
+        ("an apple, a red apple and apples", ["apple", "red apple"]),
+        ("a foxglove and a fire-fox", []),
+        ("a box (with corners)", ["box"]),
+        ("", []),
+    ],
+)
+def test_names_in_a_sentence(text: str, named: list[str]) -> None:
+    assert named_in(text, ["apple", "red apple", "fox", "box", "a+b"]) == named
+    assert named_in(text, []) == []

@@ -11,11 +11,13 @@ from PIL import Image
 from tests.serving.conftest import furthest
 
 from undiffuse.core.errors import SpecError
-from undiffuse.core.pictures import to_pixels
-from undiffuse.generation.beginning import begun_with, sketching
+from undiffuse.core.pictures import to_images, to_pixels
+from undiffuse.generation.beginning import begun_with
 from undiffuse.generation.generator import Generator
+from undiffuse.generation.given import readings_of, sketching
 from undiffuse.generation.metadata import parse_parameters
 from undiffuse.generation.output import read_request
+from undiffuse.generation.recognition import Cutout
 from undiffuse.generation.request import Request
 from undiffuse.generation.sample import decode, grid_of, plan
 from undiffuse.generation.seams import closed, without_seam
@@ -108,6 +110,12 @@ def test_one_beginning_is_enough() -> None:
         Request("a fox", sketch=0)
 
 
+def begun_by(draw: Generator, request: Request) -> Image.Image:
+    """What the drawing of a request begins with."""
+    settled = draw.settle(request)
+    return begun_with(settled, readings_of(settled, draw.model), draw.model, (16, 16))
+
+
 def test_a_hole_begins_with_what_is_remembered_of_such_a_picture(recalling: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("undiffuse.networks.memory.HEEDED", 1e5)  # latents of weights by chance differ by little
     model, part = recalling.model, sketching(recalling.model)
@@ -126,11 +134,32 @@ def test_a_hole_begins_with_what_is_remembered_of_such_a_picture(recalling: Gene
     mask.paste(255, (10, 0, 16, 16))
     for picture, latent in zip(shown, z, strict=True):
         request = Request("a fox", seed=3, steps=1, sketch=0.5, image=picture, mask=mask)
-        begun = begun_with(recalling.settle(request), model, (16, 16))
+        begun = begun_by(recalling, request)
         theirs = without_seam(decode(latent[None], model)[0], picture, mask)
         assert furthest(begun, theirs) <= 2
-        whole = begun_with(recalling.settle(request.replace(mask=Image.new("L", (16, 16), 255))), model, (16, 16))
+        whole = begun_by(recalling, request.replace(mask=Image.new("L", (16, 16), 255)))
         words = decode(part([{"caption": "a fox"}], (8, 8)).spatial, model)[0]
         assert whole.tobytes() == words.tobytes()  # nothing is to be seen
-        mute = begun_with(recalling.settle(request.replace(prompt="")), model, (16, 16))
+        mute = begun_by(recalling, request.replace(prompt=""))
         assert mute.tobytes() == closed(picture, mask).tobytes() != begun.tobytes()
+
+
+def test_a_hole_begins_with_a_thing_that_is_recognised_beside_it(recalling: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, part = recalling.model, sketching(recalling.model)
+    assert part is not None
+    part.call(("fox",))
+    checks = (torch.arange(16) // 4 % 2 * 2.0 - 1).expand(3, 12, 16)
+    monkeypatch.setattr("undiffuse.generation.given.cut_out", lambda *_: [Cutout(checks, torch.ones(12, 16))])
+    whole = torch.zeros(3, 16, 16)
+    whole[:, 4:] = checks
+    picture, mask = to_images(whole[None])[0], Image.new("L", (16, 16), 0)
+    mask.paste(255, (12, 0, 16, 16))
+    request = recalling.settle(Request("a fox", seed=3, steps=1, sketch=0.5, image=picture, mask=mask))
+    row = readings_of(request, model)
+    with torch.no_grad():
+        torch.testing.assert_close(row["sketch"], model.codec.encode(to_pixels(picture)[None])[0], atol=0.2, rtol=0)
+        drawn = decode(row["sketch"][None], model)[0]
+    assert furthest(begun_by(recalling, request), without_seam(drawn, picture, mask)) == 0
+    assert "sketch" not in readings_of(request.replace(prompt="a boat"), model)  # no name of it
+    assert "sketch" not in readings_of(request.replace(prompt=""), model)
+    assert recalling(request).images[0].crop((0, 0, 12, 16)).tobytes() == picture.crop((0, 0, 12, 16)).tobytes()

@@ -1,0 +1,178 @@
+"""Things that a model remembers, recognised by what is to be seen of them beside a hole: which, how large and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from undiffuse.core.membrane import continued
+from undiffuse.model.codec import Codec
+
+SIDE = 64  # pixels, at most, of the longer side of what is searched
+SIZES = tuple(1.1**-step for step in range(19))  # of a thing, against how it is remembered: down to a fifth
+NEARER = (1 / 1.05, 1.0, 1.05)  # sizes, and
+SHIFTS = range(-2, 3)  # pixels, that are tried once a thing is found
+EVIDENCE = 3.0  # that is needed: squared differences, summed over the pixels that are searched
+GRAIN = 0.01  # squared difference of a pixel from what is around it, at least
+AROUND = 5  # pixels on a side
+MOST = 5  # things in one picture
+TRIED_AGAIN = 64  # of all things and sizes, the most likely, once one was found
+SEEN = 0.5  # of a cut-out: where it covers that much its extent ends
+TOUCHED = 0.1  # cover of a pixel that is the thing's as much as what is behind it
+FAINTEST = 0.05  # cover of which paint can be told
+FEWEST = 16  # pixels that a thing has where it is looked for
+
+
+class Cutout(NamedTuple):
+    """A thing in front of nothing: its paint (3, h, w) in [-1, 1], and how much of every pixel it covers (h, w)."""
+
+    paint: Tensor
+    cover: Tensor
+
+    def resized(self, by: float) -> Cutout:
+        """The cut-out larger or smaller `by` this factor, 2 pixels on a side at least."""
+        size = [max(2, round(side * by)) for side in self.cover.shape]
+        layers = torch.cat([(self.paint + 1) * self.cover, self.cover[None]])
+        layers = F.interpolate(layers[None], size, mode="bilinear", antialias=True)[0]
+        return unpainted(layers[:-1], layers[-1].clamp(0, 1))
+
+
+class Found(NamedTuple):
+    """A cut-out in its size, and the row and the column of its upper left corner."""
+
+    cutout: Cutout
+    row: int
+    column: int
+
+    def window(self) -> tuple[slice, slice]:
+        """The rows and columns of the picture that it lies in."""
+        height, width = self.cutout.cover.shape
+        return slice(self.row, self.row + height), slice(self.column, self.column + width)
+
+
+def unpainted(before_black: Tensor, cover: Tensor) -> Cutout:
+    """The cut-out of which this is to be seen before black: levels (3, h, w) from 0, and its cover (h, w)."""
+    return Cutout((before_black / cover.clamp_min(FAINTEST) - 1).clamp(-1, 1), cover)
+
+
+def cut_out(things: Tensor, codec: Codec, side: int) -> Iterator[Cutout]:
+    """Things that are kept as paint and cover (K, C + 1, h, h), decoded, for squares of `side` pixels.
+
+    Each is decoded before white and before black: what shows through tells to the pixel what it covers ("triangulation
+    matting", Smith and Blinn 1996). Nothing is made of those that are next to nothing.
+    """
+    own = things.shape[-1] * codec.factor
+    grounds = codec.encode(torch.tensor([1.0, -1.0], device=codec.device)[:, None, None, None].expand(2, 3, own, own))
+    paint, cover = things[:, :-1].to(codec.device), things[:, -1:].to(codec.device)
+    white, black = (codec.decode(paint + (1 - cover) * ground).float().cpu() for ground in grounds)
+    for before_white, before_black in zip(white, black, strict=True):
+        covered = (1 - (before_white - before_black).mean(0) / 2).clamp(0, 1)
+        rows, columns = ((covered > SEEN).any(dim).nonzero()[:, 0].tolist() for dim in (1, 0))
+        if rows:
+            extent = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+            found = unpainted(before_black[:, *extent] + 1, covered[extent])
+            yield found if side == own else found.resized(side / own)
+
+
+def recognised(picture: Tensor, known: Tensor, cutouts: Sequence[Cutout]) -> list[Found]:
+    """Which cut-outs lie where in a picture (3, H, W) in [-1, 1] of which only a part is `known` (H, W), the surest first.
+
+    A thing explains a pixel as far as that is nearer to the thing's own than to what is around it in the picture. Every
+    thing in every size is laid everywhere, by Fourier transforms of half-sized pictures, and what explains most in all is
+    taken; what it covers needs no more explaining, and the rest is searched again.
+    """
+    height, width = known.shape
+    unit = -(-max(height, width) // SIDE)
+    share = F.avg_pool2d(known[None].float(), unit, ceil_mode=True)[0]
+    seen = (share > 0.999).float()  # (h, w)
+    pixels = F.avg_pool2d((picture * known)[None], unit, ceil_mode=True)[0] * seen
+    sized = [(one, by, one.resized(by / unit)) for one in cutouts for by in SIZES]
+    fits = [(one, by, small) for one, by, small in sized if _fits(small, seen)]
+    found: list[Found] = []
+    while fits and len(found) < MOST:
+        best, places = _laid(pixels, seen, [small for *_, small in fits])
+        first = int(best.argmax())
+        if best[first] < EVIDENCE:
+            break
+        one, by, small = fits[first]
+        row, column = divmod(int(places[first]), seen.shape[1])
+        found.append(_nearer(picture, known, one, by, (row * unit, column * unit)))
+        seen[Found(small, row, column).window()] *= 1 - _touched(small.cover)
+        likely = best.topk(min(TRIED_AGAIN, len(fits))).indices.tolist() if len(found) == 1 else range(len(fits))
+        fits = [fits[index] for index in likely]
+    return found
+
+
+def completed(picture: Tensor, known: Tensor, found: Sequence[Found]) -> Tensor:
+    """The picture (3, H, W) with what was found laid over what is not `known` (H, W), from far to near: lower is nearer.
+
+    What is behind is continued from what is known beside the things.
+    """
+    beside = known.clone()
+    for one in found:
+        beside[one.window()] &= _touched(one.cutout.cover, 2) == 0
+    out = continued(picture, beside if beside.any() else known)
+    for one in sorted(found, key=lambda one: one.row + one.cutout.cover.shape[0]):
+        out[:, *one.window()].lerp_(one.cutout.paint, one.cutout.cover)
+    return torch.where(known, picture, out)
+
+
+def _fits(small: Cutout, seen: Tensor) -> bool:
+    height, width = small.cover.shape
+    return height <= seen.shape[0] and width <= seen.shape[1] and height * width >= FEWEST
+
+
+def _touched(cover: Tensor, by: int = 1) -> Tensor:
+    """1 where something is covered (h, w) that lies no more than `by` pixels away, or else 0."""
+    return (F.max_pool2d(cover[None], 2 * by + 1, 1, by)[0] > TOUCHED).float()
+
+
+def _unexplained(pixels: Tensor, seen: Tensor) -> Tensor:
+    """How far (h, w) pixels (3, h, w) are from the mean of those around them that are `seen` (h, w)."""
+    layers = torch.cat([pixels * seen, seen[None]])[None]
+    around = F.avg_pool2d(layers, AROUND, 1, AROUND // 2, count_include_pad=False)[0]
+    return (pixels - around[:-1] / around[-1].clamp_min(1e-6)).square().mean(0) + GRAIN
+
+
+def _laid(pixels: Tensor, seen: Tensor, cutouts: Sequence[Cutout]) -> tuple[Tensor, Tensor]:
+    """The most that each of K cut-outs explains of pixels (3, h, w), and where, counted row by row: (K,) each.
+
+    Of a pixel x before which a cut-out of cover c has paint p it explains c (u - |x - p|^2), with u what x is from the mean
+    around it: a sum of products of what belongs to the picture with what belongs to the cut-out.
+    """
+    height, width = seen.shape
+    square = (2 * height, 2 * width)
+    theirs = torch.cat([(_unexplained(pixels, seen) - pixels.square().mean(0))[None], pixels, torch.ones_like(seen)[None]])
+    theirs = torch.fft.rfft2(theirs * seen, square)  # (5, 2h, w + 1)
+    best, places = torch.zeros(len(cutouts)), torch.zeros(len(cutouts), dtype=torch.long)
+    for index, (paint, cover) in enumerate(cutouts):
+        ours = torch.cat([cover[None], cover * paint * 2 / 3, -(cover * paint.square().mean(0))[None]])
+        explained = torch.fft.irfft2((theirs * torch.fft.rfft2(ours, square).conj()).sum(0), square)
+        inside = explained[: height - cover.shape[0] + 1, : width - cover.shape[1] + 1]
+        best[index], place = inside.flatten().max(0)
+        row, column = divmod(int(place), inside.shape[1])
+        places[index] = row * width + column
+    return best, places
+
+
+def _nearer(picture: Tensor, known: Tensor, one: Cutout, by: float, corner: tuple[int, int]) -> Found:
+    """The cut-out found at this size and corner, at the size and corner nearby that explain most to the pixel."""
+    unexplained, tried = _unexplained(picture * known, known.float()), list[tuple[float, Found]]()
+    for closely in NEARER:
+        cutout = one.resized(by * closely)
+        rows, columns = (whole - own for whole, own in zip(known.shape, cutout.cover.shape, strict=True))
+        # A little larger, its middle stays where it is.
+        slip = [round(own * (1 - 1 / closely) / 2) for own in cutout.cover.shape]
+        for down in SHIFTS if min(rows, columns) >= 0 else ():
+            for across in SHIFTS:
+                row = min(max(0, corner[0] - slip[0] + down), rows)
+                place = Found(cutout, row, min(max(0, corner[1] - slip[1] + across), columns))
+                window = place.window()
+                apart = (picture[:, *window] - cutout.paint).square().mean(0)
+                gain = (cutout.cover * known[window] * (unexplained[window] - apart)).sum()
+                tried.append((float(gain), place))
+    return max(tried, key=lambda pair: pair[0])[1]
