@@ -19,7 +19,7 @@ from undiffuse.core.conditioning import Conditioning
 from undiffuse.core.errors import SpecError, explain
 from undiffuse.core.spec import Spec
 from undiffuse.data.wording import named_in
-from undiffuse.networks.memory import Seen, seen_around
+from undiffuse.networks.memory import CONSIDERED, Seen, seen_around
 from undiffuse.networks.sketcher import Sketcher, resized
 from undiffuse.networks.text.bert import BertEncoder
 from undiffuse.networks.text.wordpiece import Tokens, encode
@@ -294,6 +294,12 @@ class TextConditioner(ConditionerPart):
     def closes(self, row: Fields) -> bool:
         """Whether the sketch of this row tells what may be in a hole: with words, and a memory that heeds what is around."""
         return self.remembers and bool(row.get("caption")) and row.get("hole") is not None
+
+    def agrees(self, row: Fields) -> float:
+        """How likely it is that a picture around a hole is one of those remembered, as it is; 0 where nothing is to be seen."""
+        if self._seen(row) is None:
+            return 0.0
+        return float(self.called_to_mind(row, CONSIDERED)[0].sum())
 
     def forget(self) -> None:
         """Drop the remembered prompts; needed after weights of a frozen encoder were changed by hand."""

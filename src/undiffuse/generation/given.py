@@ -26,6 +26,7 @@ from undiffuse.generation.window import Window
 from undiffuse.model.latent_diffusion import LatentDiffusion
 
 FEATURES = 1280  # of EfficientNet-Lite0
+SURE = 0.5  # enough, of a picture's being one of those remembered, not to look for things in it
 LIKELIEST = 8  # remembered things of a name, which a thing beside a hole may be
 
 
@@ -88,9 +89,12 @@ def sketching(model: LatentDiffusion) -> TextConditioner | None:
 
 @torch.no_grad()
 def _completed(given: dict[str, Any], row: dict[str, Any], model: LatentDiffusion) -> Tensor | None:
-    """The latent (C, h, w) of a picture with a hole that things are in which words name; None where none is recognised."""
+    """The latent (C, h, w) of a picture with a hole, completed with things that are recognised beside it; None without any.
+
+    They are not looked for where a picture is remembered that agrees with this one as it is.
+    """
     part = sketching(model)
-    if part is None or not part.closes(row):
+    if part is None or not part.closes(row) or part.agrees(row) > SURE:
         return None
     picture, known = given["image"], given["mask"][0] == 0
     things = part.things_in(row["caption"], LIKELIEST)

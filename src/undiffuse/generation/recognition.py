@@ -14,13 +14,14 @@ from undiffuse.model.codec import Codec
 
 SIDE = 64  # pixels, at most, of the longer side of what is searched
 SIZES = tuple(1.1**-step for step in range(19))  # of a thing, against how it is remembered: down to a fifth
-NEARER = (1 / 1.05, 1.0, 1.05)  # sizes, and
-SHIFTS = range(-2, 3)  # pixels, that are tried once a thing is found
-EVIDENCE = 3.0  # that is needed: squared differences, summed over the pixels that are searched
+NEARER = (1 / 1.05, 1.0, 1.05)  # sizes that are tried once a thing is found
+SHIFTS = range(-2, 3)  # pixels, likewise
+EVIDENCE = 3.0  # that a thing has to explain: squared differences, summed over the pixels that are searched
+SHARE = 0.4  # that it has to explain of what is unexplained where it is laid
 GRAIN = 0.01  # squared difference of a pixel from what is around it, at least
-AROUND = 5  # pixels on a side
+AROUND = 25  # pixels on a side, of those that are searched
 MOST = 5  # things in one picture
-TRIED_AGAIN = 64  # of all things and sizes, the most likely, once one was found
+AT_ONCE = 64  # things and sizes that are laid together
 SEEN = 0.5  # of a cut-out: where it covers that much its extent ends
 TOUCHED = 0.1  # cover of a pixel that is the thing's as much as what is behind it
 FAINTEST = 0.05  # cover of which paint can be told
@@ -60,7 +61,7 @@ def unpainted(before_black: Tensor, cover: Tensor) -> Cutout:
 
 
 def cut_out(things: Tensor, codec: Codec, side: int) -> Iterator[Cutout]:
-    """Things that are kept as paint and cover (K, C + 1, h, h), decoded, for squares of `side` pixels.
+    """Things that are kept as paint and cover (K, C + 1, h, h), decoded roughly, for squares of `side` pixels.
 
     Each is decoded before white and before black: what shows through tells to the pixel what it covers ("triangulation
     matting", Smith and Blinn 1996). Nothing is made of those that are next to nothing.
@@ -68,7 +69,7 @@ def cut_out(things: Tensor, codec: Codec, side: int) -> Iterator[Cutout]:
     own = things.shape[-1] * codec.factor
     grounds = codec.encode(torch.tensor([1.0, -1.0], device=codec.device)[:, None, None, None].expand(2, 3, own, own))
     paint, cover = things[:, :-1].to(codec.device), things[:, -1:].to(codec.device)
-    white, black = (codec.decode(paint + (1 - cover) * ground).float().cpu() for ground in grounds)
+    white, black = (codec.preview(paint + (1 - cover) * ground).float().cpu() for ground in grounds)
     for before_white, before_black in zip(white, black, strict=True):
         covered = (1 - (before_white - before_black).mean(0) / 2).clamp(0, 1)
         rows, columns = ((covered > SEEN).any(dim).nonzero()[:, 0].tolist() for dim in (1, 0))
@@ -82,7 +83,7 @@ def recognised(picture: Tensor, known: Tensor, cutouts: Sequence[Cutout]) -> lis
     """Which cut-outs lie where in a picture (3, H, W) in [-1, 1] of which only a part is `known` (H, W), the surest first.
 
     A thing explains a pixel as far as that is nearer to the thing's own than to what is around it in the picture. Every
-    thing in every size is laid everywhere, by Fourier transforms of half-sized pictures, and what explains most in all is
+    thing in every size is laid everywhere, by Fourier transforms of smaller pictures, and what explains most in all is
     taken; what it covers needs no more explaining, and the rest is searched again.
     """
     height, width = known.shape
@@ -91,19 +92,18 @@ def recognised(picture: Tensor, known: Tensor, cutouts: Sequence[Cutout]) -> lis
     seen = (share > 0.999).float()  # (h, w)
     pixels = F.avg_pool2d((picture * known)[None], unit, ceil_mode=True)[0] * seen
     sized = [(one, by, one.resized(by / unit)) for one in cutouts for by in SIZES]
-    fits = [(one, by, small) for one, by, small in sized if _fits(small, seen)]
+    fits = [(one, by, small) for one, by, small in sized if _fits(one, by, known) and small.cover.numel() >= FEWEST]
+    ours = [_transformed([small for *_, small in fits[at : at + AT_ONCE]], seen) for at in range(0, len(fits), AT_ONCE)]
     found: list[Found] = []
     while fits and len(found) < MOST:
-        best, places = _laid(pixels, seen, [small for *_, small in fits])
-        first = int(best.argmax())
-        if best[first] < EVIDENCE:
+        explained, places = _laid(pixels, seen, ours)
+        first = int(explained.argmax())
+        if explained[first] < EVIDENCE:
             break
         one, by, small = fits[first]
         row, column = divmod(int(places[first]), seen.shape[1])
-        found.append(_nearer(picture, known, one, by, (row * unit, column * unit)))
+        found.append(_nearer(picture, known, one, by, (row, column), unit))
         seen[Found(small, row, column).window()] *= 1 - _touched(small.cover)
-        likely = best.topk(min(TRIED_AGAIN, len(fits))).indices.tolist() if len(found) == 1 else range(len(fits))
-        fits = [fits[index] for index in likely]
     return found
 
 
@@ -121,9 +121,8 @@ def completed(picture: Tensor, known: Tensor, found: Sequence[Found]) -> Tensor:
     return torch.where(known, picture, out)
 
 
-def _fits(small: Cutout, seen: Tensor) -> bool:
-    height, width = small.cover.shape
-    return height <= seen.shape[0] and width <= seen.shape[1] and height * width >= FEWEST
+def _fits(one: Cutout, by: float, known: Tensor) -> bool:
+    return all(round(own * by) <= whole for own, whole in zip(one.cover.shape, known.shape, strict=True))
 
 
 def _touched(cover: Tensor, by: int = 1) -> Tensor:
@@ -131,37 +130,46 @@ def _touched(cover: Tensor, by: int = 1) -> Tensor:
     return (F.max_pool2d(cover[None], 2 * by + 1, 1, by)[0] > TOUCHED).float()
 
 
-def _unexplained(pixels: Tensor, seen: Tensor) -> Tensor:
+def _unexplained(pixels: Tensor, seen: Tensor, unit: int = 1) -> Tensor:
     """How far (h, w) pixels (3, h, w) are from the mean of those around them that are `seen` (h, w)."""
+    side = AROUND * unit // 2 * 2 + 1
     layers = torch.cat([pixels * seen, seen[None]])[None]
-    around = F.avg_pool2d(layers, AROUND, 1, AROUND // 2, count_include_pad=False)[0]
+    around = F.avg_pool2d(layers, side, 1, side // 2, count_include_pad=False)[0]
     return (pixels - around[:-1] / around[-1].clamp_min(1e-6)).square().mean(0) + GRAIN
 
 
-def _laid(pixels: Tensor, seen: Tensor, cutouts: Sequence[Cutout]) -> tuple[Tensor, Tensor]:
+def _transformed(cutouts: Sequence[Cutout], seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Fourier transforms (K, 5, h, w // 2 + 1) of what belongs to each cut-out, and where it may lie (K, h, w)."""
+    height, width = seen.shape
+    layers, room = seen.new_zeros(len(cutouts), 5, height, width), torch.zeros(len(cutouts), height, width, dtype=torch.bool)
+    for (paint, cover), own, free in zip(cutouts, layers, room, strict=True):
+        rows, columns = cover.shape
+        own[:, :rows, :columns] = torch.cat([cover[None], cover * paint * 2 / 3, -(cover * paint.square().mean(0))[None]])
+        free[: height - rows + 1, : width - columns + 1] = True
+    return torch.fft.rfft2(layers), room
+
+
+def _laid(pixels: Tensor, seen: Tensor, cutouts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """The most that each of K cut-outs explains of pixels (3, h, w), and where, counted row by row: (K,) each.
 
     Of a pixel x before which a cut-out of cover c has paint p it explains c (u - |x - p|^2), with u what x is from the mean
-    around it: a sum of products of what belongs to the picture with what belongs to the cut-out.
+    around it: a sum of products of what belongs to the picture with what belongs to the cut-out. Where that is less than
+    `SHARE` of c u it does not count.
     """
-    height, width = seen.shape
-    square = (2 * height, 2 * width)
-    theirs = torch.cat([(_unexplained(pixels, seen) - pixels.square().mean(0))[None], pixels, torch.ones_like(seen)[None]])
-    theirs = torch.fft.rfft2(theirs * seen, square)  # (5, 2h, w + 1)
-    best, places = torch.zeros(len(cutouts)), torch.zeros(len(cutouts), dtype=torch.long)
-    for index, (paint, cover) in enumerate(cutouts):
-        ours = torch.cat([cover[None], cover * paint * 2 / 3, -(cover * paint.square().mean(0))[None]])
-        explained = torch.fft.irfft2((theirs * torch.fft.rfft2(ours, square).conj()).sum(0), square)
-        inside = explained[: height - cover.shape[0] + 1, : width - cover.shape[1] + 1]
-        best[index], place = inside.flatten().max(0)
-        row, column = divmod(int(place), inside.shape[1])
-        places[index] = row * width + column
-    return best, places
+    unexplained = _unexplained(pixels, seen) * seen
+    theirs = torch.cat([(unexplained - pixels.square().mean(0))[None], pixels, torch.ones_like(seen)[None]])
+    theirs, all_of_it = torch.fft.rfft2(theirs * seen), torch.fft.rfft2(unexplained)  # (5, h, w // 2 + 1)
+    best = []
+    for ours, room in cutouts:
+        explained = torch.fft.irfft2((theirs * ours.conj()).sum(1), tuple(seen.shape))  # (K, h, w)
+        enough = explained >= SHARE * torch.fft.irfft2(all_of_it * ours[:, 0].conj(), tuple(seen.shape))
+        best.append(explained.masked_fill(~(room & enough), float("-inf")).flatten(1).max(1))
+    return torch.cat([some.values for some in best]), torch.cat([some.indices for some in best])
 
 
-def _nearer(picture: Tensor, known: Tensor, one: Cutout, by: float, corner: tuple[int, int]) -> Found:
-    """The cut-out found at this size and corner, at the size and corner nearby that explain most to the pixel."""
-    unexplained, tried = _unexplained(picture * known, known.float()), list[tuple[float, Found]]()
+def _nearer(picture: Tensor, known: Tensor, one: Cutout, by: float, corner: tuple[int, int], unit: int) -> Found:
+    """The cut-out found at this size and corner, in `unit` pixels, at the size and corner nearby that explain most."""
+    unexplained, tried = _unexplained(picture * known, known.float(), unit), list[tuple[float, Found]]()
     for closely in NEARER:
         cutout = one.resized(by * closely)
         rows, columns = (whole - own for whole, own in zip(known.shape, cutout.cover.shape, strict=True))
@@ -169,8 +177,8 @@ def _nearer(picture: Tensor, known: Tensor, one: Cutout, by: float, corner: tupl
         slip = [round(own * (1 - 1 / closely) / 2) for own in cutout.cover.shape]
         for down in SHIFTS if min(rows, columns) >= 0 else ():
             for across in SHIFTS:
-                row = min(max(0, corner[0] - slip[0] + down), rows)
-                place = Found(cutout, row, min(max(0, corner[1] - slip[1] + across), columns))
+                row = min(max(0, corner[0] * unit - slip[0] + down), rows)
+                place = Found(cutout, row, min(max(0, corner[1] * unit - slip[1] + across), columns))
                 window = place.window()
                 apart = (picture[:, *window] - cutout.paint).square().mean(0)
                 gain = (cutout.cover * known[window] * (unexplained[window] - apart)).sum()

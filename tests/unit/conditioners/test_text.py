@@ -201,6 +201,8 @@ def test_a_sketch_from_memory_agrees_with_what_is_around_a_hole(tokenizer: Token
         torch.testing.assert_close(part([row], (4, 4)).spatial, one[None])
     shares, maps = part.called_to_mind(rows[1], 2)
     torch.testing.assert_close(maps[0], kept[1])
+    strange = {**rows[0], "around": torch.tensor([2.0, -2.0]).view(2, 1, 1).expand(2, 4, 4)}
+    assert [round(part.agrees(row), 2) for row in (*rows, strange)] == [1, 1, 0, 0, 0, 0]
     assert float(shares[0]) > 0.99 > float(part.called_to_mind(rows[2], 2)[0][0])
 
 

@@ -109,3 +109,12 @@ def test_things_are_cut_out_to_the_pixel(codec: Codec) -> None:
     (half,) = cut_out(things, codec, 32)
     assert half.cover.shape == tuple(side // 2 for side in whole.cover.shape)
     assert float(half.cover.mean()) == pytest.approx(float(whole.cover.mean()), abs=0.02)
+
+
+def test_flat_pictures_are_searched_too() -> None:
+    known = torch.ones(10, 1030, dtype=torch.bool)
+    known[:, 500:505] = False
+    picture = torch.full((3, 10, 1030), -0.5)
+    shown = FLAG.resized(9 / 48)
+    picture[:, :9, 496:505].lerp_(shown.paint, shown.cover)
+    assert recognised(picture, known, [FLAG, LEAF]) == []  # searched at this size it is a single pixel
