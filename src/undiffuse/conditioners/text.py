@@ -195,10 +195,10 @@ class TextConditioner(ConditionerPart):
         size = (cond.spatial.shape[2], cond.spatial.shape[3]) if size is None else size
         sketches = list(resized(cond.spatial, size).split(1))
         for index, row in enumerate(rows):
-            brought, seen, own = row.get("sketch"), self._seen(row), slice(index, index + 1)
+            brought, own = row.get("sketch"), slice(index, index + 1)
             if brought is not None:
                 sketches[index] = resized(brought[None].to(cond.spatial), size)
-            elif seen is not None and self.sketcher is not None:
+            elif self.sketcher is not None and (seen := self._seen(row)) is not None:
                 sketches[index] = resized(self.sketcher(cond.tokens[own], cond.token_mask[own], seen), size)
         return replace(cond, spatial=torch.cat(sketches))
 
@@ -269,15 +269,13 @@ class TextConditioner(ConditionerPart):
         ends = [(found.offsets[some[0]][0], found.offsets[some[-1]][1]) for some in places.values()]
         return [Word(caption[start:end], tuple(some)) for (start, end), some in zip(ends, places.values(), strict=True)]
 
-    def things_in(self, caption: str, count: int) -> Tensor:
-        """Remembered things (K, C + 1, side, side), paint and cover: of each that a caption names, the `count` likeliest.
+    def names_in(self, caption: str) -> list[str]:
+        """The labels that a caption names, as it is understood; none where no labels are read."""
+        return named_in(self.understood(caption), self.classes)
 
-        What has a name are the labels that are read. Without them, or without a memory, there is nothing to look for.
-        """
-        if self.sketcher is None:
-            return torch.zeros(0)
-        found = [self.sketcher.things(*self.states([name]), count) for name in named_in(self.understood(caption), self.classes)]
-        return torch.cat(found) if found else torch.zeros(0)
+    def things(self, name: str, count: int) -> Tensor:
+        """Remembered things (K, C + 1, side, side), paint and cover, that are likeliest of a name; K = 0 without a memory."""
+        return torch.zeros(0) if self.sketcher is None else self.sketcher.things(*self.states([name]), count)
 
     def called_to_mind(self, row: Fields, count: int) -> tuple[Tensor, Tensor]:
         """Probabilities (K,) and maps (K, C, side, side) of the training pictures that a row calls to mind, `count` at most."""

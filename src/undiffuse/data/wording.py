@@ -77,13 +77,13 @@ def singulars(many: str) -> list[str]:
 def named_in(text: str, names: Sequence[str]) -> list[str]:
     """Which of these names a text names, one or many of it, in the order of the text; of names within a name the longer one."""
     pattern, meant = _pattern(tuple(names))
-    return list(dict.fromkeys(meant[found] for found in pattern.findall(text)))
+    return list(dict.fromkeys(meant[found] for found in pattern.findall(text.lower())))
 
 
 @lru_cache(maxsize=8)
 def _pattern(names: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
     """What finds names and their plurals, and the name that each of these is of."""
-    meant = {plural(name): name for name in names} | {name: name for name in names}
+    meant = {plural(name).lower(): name for name in names} | {name.lower(): name for name in names}
     longest_first = sorted(filter(None, meant), key=len, reverse=True)
     either = "|".join(map(re.escape, longest_first)) or "(?!)"
     return re.compile(rf"(?<![\w-])(?:{either})(?![\w-])"), meant

@@ -66,7 +66,7 @@ def entrances(request: Request, readings: Mapping[str, Any], model: LatentDiffus
             first += len(spatial)
         shown = _shown(part, given)
         closes = isinstance(part, TextConditioner) and part.closes(readings)
-        recognised = isinstance(part, TextConditioner) and readings.get("sketch") is not None
+        recognised = closes and readings.get("sketch") is not None
         found.append(
             Entrance(
                 kind=spec.kind,
@@ -88,7 +88,7 @@ def entrances(request: Request, readings: Mapping[str, Any], model: LatentDiffus
 
 
 def _sketch(part: ConditionerPart, cond: Conditioning, model: LatentDiffusion) -> Image.Image | None:
-    """What words alone make the model expect, as its decoder shows it; None where no sketch was made of them."""
+    """The sketch that a part laid beside the latent, as the decoder shows it; None where it made none."""
     if cond.spatial is None or not isinstance(part, TextConditioner):
         return None
     return to_images(model.codec.decode(cond.spatial.to(model.device)))[0]

@@ -19,7 +19,7 @@ from undiffuse.conditioners.palette import read_painting
 from undiffuse.conditioners.text import TextConditioner
 from undiffuse.core.pictures import to_pixels
 from undiffuse.generation.lora_tags import spoken
-from undiffuse.generation.recognition import completed, cut_out, recognised
+from undiffuse.generation.recognition import MOST, completed, cut_out, recognised
 from undiffuse.generation.request import Request
 from undiffuse.generation.seeds.numbers import numbers_of
 from undiffuse.generation.window import Window
@@ -91,15 +91,21 @@ def sketching(model: LatentDiffusion) -> TextConditioner | None:
 def _completed(given: dict[str, Any], row: dict[str, Any], model: LatentDiffusion) -> Tensor | None:
     """The latent (C, h, w) of a picture with a hole, completed with things that are recognised beside it; None without any.
 
-    They are not looked for where a picture is remembered that agrees with this one as it is.
+    They are not looked for where a picture is remembered that agrees with this one as it is. Nor is it completed if the hole
+    hides nothing of them and something else was named, which is to come into it.
     """
     part = sketching(model)
-    if part is None or not part.closes(row) or part.agrees(row) > SURE:
+    if part is None or not part.closes(row):
         return None
     picture, known = given["image"], given["mask"][0] == 0
-    things = part.things_in(row["caption"], LIKELIEST)
-    found = recognised(picture, known, list(cut_out(things, model.codec, min(known.shape)))) if len(things) else []
-    return model.codec.encode(completed(picture, known, found)[None].to(model.device))[0].cpu() if found else None
+    if not known.any() or part.agrees(row) > SURE:
+        return None
+    things = [part.things(name, LIKELIEST) for name in part.names_in(row["caption"])[:MOST]]
+    cutouts = [one for some in things for one in cut_out(some, model.codec, min(known.shape))]
+    found = recognised(picture, known, cutouts)
+    if not found or (len(found) < len(things) and not any(one.lies_in(~known) for one in found)):
+        return None
+    return model.codec.encode(completed(picture, known, found)[None].to(model.device))[0].cpu()
 
 
 def check_readable(request: Request, model: LatentDiffusion) -> None:

@@ -117,7 +117,9 @@ def _as_usual(request: Request, model: LatentDiffusion) -> Request:
     own = {name: getattr(request, name) for name in USUAL}
     usual = model.spec.usual
     if usual is not None:
-        theirs = usual.model_dump() if _begins_with_sketch(request, model) else {**usual.model_dump(), "sketch": None}
+        share = usual.sketch if request.mask is None or usual.hole is None else usual.hole
+        begun = share if _begins_with_sketch(request, model) else None
+        theirs = {"steps": usual.steps, "guidance": usual.guidance, "sketch": begun}
         own |= {name: value for name, value in theirs.items() if name not in request.model_fields_set}
     return request.replace(**own)
 

@@ -199,13 +199,15 @@ class UsualSpec(Spec):
     |------------|-----------------------------------------------------------------------------------------------|
     | `steps`    | how many times the denoiser is asked                                                          |
     | `guidance` | strength of classifier-free guidance                                                          |
-    | `sketch`   | share of noise over the sketch that pictures of words alone, and holes that words are said of |
-    |            | where there is a memory of pictures, begin with; None: noise alone                            |
+    | `sketch`   | share of noise over the sketch that pictures of words alone begin with; None: noise alone     |
+    | `hole`     | the same over a hole that is closed, where words are said of it and there is a memory of      |
+    |            | pictures; None: as much as over a sketch                                                      |
     """
 
     steps: Annotated[int, Field(ge=1, le=1000)]
     guidance: Annotated[float, Field(ge=0, le=100)]
     sketch: Annotated[float, Field(ge=0.01, le=1)] | None = None
+    hole: Annotated[float, Field(ge=0.01, le=1)] | None = None
 
 
 if TYPE_CHECKING:
@@ -261,10 +263,10 @@ class ModelSpec(Spec):
             raise ValueError(explain(given, "tokens are read by transformers only", "give a level a depth of 1 or more"))
 
     def _check_usual(self) -> None:
-        if self.usual is None or self.usual.sketch is None:
+        if self.usual is None or any(part.kind == "text" and part.routes().spatial for part in self.conditioners):
             return
-        if not any(part.kind == "text" and part.routes().spatial for part in self.conditioners):
-            given = f"usual.sketch = {self.usual.sketch:g}"
+        begun = {"sketch": self.usual.sketch, "hole": self.usual.hole}
+        for given in (f"usual.{name} = {share:g}" for name, share in begun.items() if share is not None):
             raise ValueError(explain(given, "no conditioner makes a sketch of what words say", "leave it out"))
 
     def _routes(self) -> Routes:

@@ -225,9 +225,11 @@ def test_things_that_are_named_are_those_remembered(tokenizer: Tokenizer, encode
     with torch.no_grad():
         sketcher.memory.lean.copy_(torch.tensor([0.0, 1e4, 2e4, 3e4]))  # the last stands for none of them
     (likeliest,), (second,) = (sketcher.memory.kept(torch.tensor([place])) for place in (2, 1))
-    assert torch.equal(part.things_in("a fox", 2), torch.stack([likeliest, second]))
-    assert len(part.things_in("two boats and a fox", 9)) == 6
-    assert len(part.things_in("a tree", 2)) == len(TextConditioner(tokenizer, encoder, length=8).things_in("a fox", 2)) == 0
+    assert torch.equal(part.things("fox", 2), torch.stack([likeliest, second]))
+    assert len(part.things("fox", 9)) == 3
+    assert part.names_in("two boats and a fox") == ["boat", "fox"]
+    assert part.names_in("a tree") == []
+    assert len(TextConditioner(tokenizer, encoder, length=8).things("fox", 2)) == 0
 
 
 def test_a_spec_with_a_sketch_builds_one(tokenizer: Tokenizer) -> None:

@@ -74,7 +74,7 @@ def test_what_is_one_already_has_no_other_form(word: str) -> None:
         ("a red apple beside two foxes, flat", ["red apple", "fox"]),
         ("an apple, a red apple and apples", ["apple", "red apple"]),
         ("a foxglove and a fire-fox", []),
-        ("a box (with corners)", ["box"]),
+        ("A Box (with corners)", ["box"]),
         ("", []),
     ],
 )

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.unit.explain.conftest import rebuilt
 
+from undiffuse.conditioners.masked import MaskSpec
+from undiffuse.conditioners.text import TextConditioner
 from undiffuse.conditioners.thesaurus import Thesaurus
 from undiffuse.core.pictures import to_images
 from undiffuse.core.random import normal
@@ -178,6 +181,23 @@ def test_what_words_call_to_mind_is_shown(sketching_model: LatentDiffusion, reca
         Generator(sketching_model, device="cpu", precision="fp32", tell=None), story.request, words=False
     ).entrances
     assert without.recalled == []
+
+
+def test_what_was_recognised_beside_a_hole_is_told(recalling_model: LatentDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = recalling_model.conditioner.parts[0]
+    assert isinstance(read, TextConditioner)
+    model = rebuilt(recalling_model.spec, [*recalling_model.spec.conditioners, MaskSpec()], read.tokenizer)
+    whole = normal((4, 8, 8), "completed")
+    draw = Generator(model, device="cpu", precision="fp32", tell=None)
+    asked = Request("a fox", image=PHOTO, mask=MASK, seed=3, steps=2)
+    for latent, told in ((None, prose.AGREEING), (whole, prose.RECOGNISED)):
+        monkeypatch.setattr("undiffuse.generation.given._completed", lambda *_, latent=latent: latent)
+        story = tell(draw, asked, words=False)
+        words = story.entrances[0]
+        assert (words.agreeing, words.recognised) == (latent is None, latent is not None)
+        assert words.spatial is not None and torch.equal(words.spatial, whole) == words.recognised
+        chapter = entrances(story, 64)
+        assert chapter is not None and told in chapter.inside and not (words.recognised and words.recalled)
 
 
 def test_saying_nothing_keeps_what_is_known(spatial: Generator) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from undiffuse.core.membrane import continued
@@ -111,10 +112,13 @@ def test_things_are_cut_out_to_the_pixel(codec: Codec) -> None:
     assert float(half.cover.mean()) == pytest.approx(float(whole.cover.mean()), abs=0.02)
 
 
-def test_flat_pictures_are_searched_too() -> None:
-    known = torch.ones(10, 1030, dtype=torch.bool)
-    known[:, 500:505] = False
-    picture = torch.full((3, 10, 1030), -0.5)
-    shown = FLAG.resized(9 / 48)
-    picture[:, :9, 496:505].lerp_(shown.paint, shown.cover)
-    assert recognised(picture, known, [FLAG, LEAF]) == []  # searched at this size it is a single pixel
+def test_pictures_of_any_size_and_shape_are_searched() -> None:
+    picture = F.interpolate(scene(FLAG, 32, 40, 60)[None], scale_factor=6, mode="bilinear")[0]
+    known = F.interpolate(hole(slice(40, 72), slice(76, 92))[None, None].float(), scale_factor=6)[0, 0] > 0
+    (found,) = recognised(picture * known, known, [LEAF.resized(6), FLAG.resized(6)])
+    assert found.cutout.paint[0].mean() > 0 and found.lies_in(~known)
+    assert (found.row, found.column) == pytest.approx((240, 360), abs=12)
+    assert found.cutout.cover.shape[0] == pytest.approx(192, abs=12)
+    strip, hidden = torch.full((3, 10, 1030), -0.5), torch.ones(10, 1030, dtype=torch.bool)
+    hidden[:, 500:505] = False
+    assert recognised(strip, hidden, [FLAG, LEAF]) == []  # searched at this size nothing is more than a pixel

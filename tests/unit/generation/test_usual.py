@@ -84,6 +84,12 @@ def test_models_that_remember_pictures_usually_begin_a_hole_so(recalling: Genera
     mask.paste(255, (4, 4, 12, 12))
     asked = {"prompt": "a fox", "image": PICTURE, "mask": mask}
     assert left(recalling, **asked) == {"steps": 3, "guidance": 2, "sketch": 0.4}
+    told = UsualSpec(steps=3, guidance=2, sketch=0.4, hole=0.2)
+    model = recalling.model
+    spec = model.spec.model_copy(update={"usual": told})
+    heeding = Generator(LatentDiffusion(model.codec, model.denoiser, model.conditioner, spec), device="cpu", tell=None)
+    assert left(heeding, **asked) == {"steps": 3, "guidance": 2, "sketch": 0.2}
+    assert left(heeding, "a fox")["sketch"] == 0.4
     others: list[dict[str, Any]] = [{"strength": 0.5}, {"fill": "repaint"}, {"seeds": "diffusers"}, {"prompt": ""}]
     for fields in others:  # all that begin elsewhere, or have no words to go by
         assert left(recalling, **{**asked, **fields})["sketch"] is None
