@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -26,4 +27,8 @@ def mount(app: Any, counter: Counter, library: Path, gallery: Path | None = None
     options: dict[str, Any] = {"theme": theme(), "css": CSS, "head": HEAD + SCRIPT, "footer_links": []}
     options["allowed_paths"] = [str(library.resolve())]  # of the gallery only small copies are shown
     quiet: dict[str, Any] = {"ssr_mode": False, "show_error": True, "mcp_server": False, "enable_monitoring": False}
-    return gr.mount_gradio_app(app, build_page(counter, gallery), path, **options, **quiet)
+
+    async def mounted() -> Any:
+        return gr.mount_gradio_app(app, build_page(counter, gallery), path, **options, **quiet)
+
+    return asyncio.run(mounted())  # for every lock that Gradio makes outside a loop it opens one, and never closes it
