@@ -17,7 +17,7 @@ from undiffuse.conditioners.base import Sight
 from undiffuse.conditioners.maps import MapConditioner
 from undiffuse.conditioners.palette import read_painting
 from undiffuse.conditioners.text import TextConditioner
-from undiffuse.core.pictures import to_pixels
+from undiffuse.core.pictures import to_images, to_pixels
 from undiffuse.generation.lora_tags import spoken
 from undiffuse.generation.recognition import MOST, completed, cut_out, recognised
 from undiffuse.generation.request import Request
@@ -27,6 +27,7 @@ from undiffuse.model.latent_diffusion import LatentDiffusion
 
 FEATURES = 1280  # of EfficientNet-Lite0
 SURE = 0.5  # enough, of a picture's being one of those remembered, not to look for things in it
+LONGEST = 512  # pixels of the longer side of a picture, in which things are looked for
 LIKELIEST = 8  # remembered things of a name, which a thing beside a hole may be
 
 
@@ -75,9 +76,8 @@ def readings_of(request: Request, model: LatentDiffusion, noise: Tensor | None =
     sight = replace(sight_of(model, size), noise=numbers_of(request, latent).hidden)
     if noise is not None:
         sight = replace(sight, encode=lambda pixels: model.codec.draw(pixels.to(model.device), noise))
-    given = given_by(request, model)
-    row = model.conditioner.read([given], sight)[0]
-    sketch = _completed(given, row, model)
+    row = model.conditioner.read([given_by(request, model)], sight)[0]
+    sketch = _completed(request, row, model)
     return row if sketch is None else {**row, "sketch": sketch}
 
 
@@ -88,24 +88,30 @@ def sketching(model: LatentDiffusion) -> TextConditioner | None:
 
 
 @torch.no_grad()
-def _completed(given: dict[str, Any], row: dict[str, Any], model: LatentDiffusion) -> Tensor | None:
-    """The latent (C, h, w) of a picture with a hole, completed with things that are recognised beside it; None without any.
+def _completed(request: Request, row: dict[str, Any], model: LatentDiffusion) -> Tensor | None:
+    """The latent (C, h, w) of what is drawn, completed with things that are recognised beside a hole; None without any.
 
-    They are not looked for where a picture is remembered that agrees with this one as it is. Nor is it completed if the hole
-    hides nothing of them and something else was named, which is to come into it.
+    They are looked for in the whole picture, but not where one is remembered that agrees with what is drawn as it is. Nor is
+    it completed if the hole hides nothing of them and something else was named, which is to come into it.
     """
-    part = sketching(model)
-    if part is None or not part.closes(row):
+    part, window = sketching(model), window_of(request, model)
+    if part is None or not part.closes(row) or request.image is None or request.mask is None or window is None:
         return None
-    picture, known = given["image"], given["mask"][0] == 0
-    if not known.any() or part.agrees(row) > SURE:
+    if part.agrees(row) > SURE:
+        return None
+    width, height = request.image.size
+    shrunk = max(1.0, max(width, height) / LONGEST)
+    whole = Window((0, 0, width, height), (max(1, round(width / shrunk)), max(1, round(height / shrunk))))
+    picture, hidden = to_pixels(whole.cut(request.image)), torch.from_numpy(np.array(whole.cut_mask(request.mask)) > 0)
+    if hidden.all():
         return None
     things = [part.things(name, LIKELIEST) for name in part.names_in(row["caption"])[:MOST]]
-    cutouts = [one for some in things for one in cut_out(some, model.codec, min(known.shape))]
-    found = recognised(picture, known, cutouts)
-    if not found or (len(found) < len(things) and not any(one.lies_in(~known) for one in found)):
+    cutouts = [one for some in things for one in cut_out(some, model.codec, min(hidden.shape))]
+    found = recognised(picture, ~hidden, cutouts)
+    if not found or (len(found) < len(things) and not any(one.lies_in(hidden) for one in found)):
         return None
-    return model.codec.encode(completed(picture, known, found)[None].to(model.device))[0].cpu()
+    image = to_images(completed(picture, ~hidden, found)[None])[0].resize((width, height), Image.Resampling.LANCZOS)
+    return model.codec.encode(to_pixels(window.cut(image))[None].to(model.device))[0].cpu()
 
 
 def check_readable(request: Request, model: LatentDiffusion) -> None:

@@ -150,7 +150,8 @@ def test_a_hole_begins_with_a_thing_that_is_recognised_beside_it(recalling: Gene
     part.call(("fox",))
     checks = (torch.arange(16) // 4 % 2 * 2.0 - 1).expand(3, 12, 16)
     monkeypatch.setattr("undiffuse.generation.given.SURE", 1.0)  # weights by chance may agree with anything
-    monkeypatch.setattr("undiffuse.generation.given.cut_out", lambda *_: [Cutout(checks, torch.ones(12, 16))])
+    cut = Cutout(checks, torch.ones(12, 16))
+    monkeypatch.setattr("undiffuse.generation.given.cut_out", lambda *asked: [cut.resized(asked[2] / 16)])
     whole = torch.zeros(3, 16, 16)
     whole[:, 4:] = checks
     picture, mask = to_images(whole[None])[0], Image.new("L", (16, 16), 0)
@@ -161,6 +162,8 @@ def test_a_hole_begins_with_a_thing_that_is_recognised_beside_it(recalling: Gene
         torch.testing.assert_close(row["sketch"], model.codec.encode(to_pixels(picture)[None])[0], atol=0.2, rtol=0)
         drawn = decode(row["sketch"][None], model)[0]
     assert furthest(begun_by(recalling, request), without_seam(drawn, picture, mask)) == 0
+    larger = {"image": picture.resize((1200, 1200), 0), "mask": mask.resize((1200, 1200), 0)}  # searched smaller
+    torch.testing.assert_close(readings_of(request.replace(**larger), model)["sketch"], row["sketch"], atol=0.3, rtol=0)
     assert "sketch" not in readings_of(request.replace(prompt="a boat"), model)  # no name of it
     assert "sketch" not in readings_of(request.replace(prompt=""), model)
     assert recalling(request).images[0].crop((0, 0, 12, 16)).tobytes() == picture.crop((0, 0, 12, 16)).tobytes()
