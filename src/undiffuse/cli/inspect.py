@@ -105,10 +105,8 @@ def _spec_lines(spec: dict[str, Any]) -> list[str]:
     schedule = spec.get("schedule", {}).get("kind", "?")
     name, size, prediction = (spec.get(key, "?") for key in ("name", "size", "prediction"))
     lines = [f"{name}: {size} pixels, predicts {prediction} on schedule {schedule}", f"conditioned on {conditioners}"]
-    usual = spec.get("usual")
-    told = (
-        ", ".join(f"{name} = {value}" for name, value in usual.items() if value is not None) if isinstance(usual, dict) else ""
-    )
+    usual = spec["usual"] if isinstance(spec.get("usual"), dict) else {}
+    told = ", ".join(f"{name} = {value}" for name, value in usual.items() if value is not None)
     return [*lines, f"usually drawn with {told}"] if told else lines
 
 

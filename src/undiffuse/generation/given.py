@@ -95,7 +95,14 @@ def _completed(request: Request, row: dict[str, Any], model: LatentDiffusion) ->
     it completed if the hole hides nothing of them and something else was named, which is to come into it.
     """
     part, window = sketching(model), window_of(request, model)
-    if part is None or not part.closes(row) or request.image is None or request.mask is None or window is None:
+    if (
+        part is None
+        or part.sketcher is None
+        or not part.closes(row)
+        or request.image is None
+        or request.mask is None
+        or window is None
+    ):
         return None
     if part.agrees(row) > SURE:
         return None
@@ -106,8 +113,8 @@ def _completed(request: Request, row: dict[str, Any], model: LatentDiffusion) ->
     if hidden.all():
         return None
     things = [part.things(name, LIKELIEST) for name in part.names_in(row["caption"])[:MOST]]
-    cutouts = [one for some in things for one in cut_out(some, model.codec, min(hidden.shape))]
-    found = recognised(picture, ~hidden, cutouts)
+    cutouts = [one for some in things for one in cut_out(some, model.codec)]
+    found = recognised(picture, ~hidden, cutouts, min(hidden.shape) / (part.sketcher.side * model.codec.factor))
     if not found or (len(found) < len(things) and not any(one.lies_in(hidden) for one in found)):
         return None
     image = to_images(completed(picture, ~hidden, found)[None])[0].resize((width, height), Image.Resampling.LANCZOS)

@@ -64,14 +64,14 @@ def unpainted(before_black: Tensor, cover: Tensor) -> Cutout:
     return Cutout((before_black / cover.clamp_min(FAINTEST) - 1).clamp(-1, 1), cover)
 
 
-def cut_out(things: Tensor, codec: Codec, side: int) -> Iterator[Cutout]:
-    """Things that are kept as paint and cover (K, C + 1, h, h), decoded, for squares of `side` pixels.
+def cut_out(things: Tensor, codec: Codec) -> Iterator[Cutout]:
+    """Things that are kept as paint and cover (K, C + 1, h, w), decoded: in pictures of h and w times the codec's factor.
 
     Each is decoded before white and before black: what shows through tells to the pixel what it covers ("triangulation
     matting", Smith and Blinn 1996). Nothing is made of those that are next to nothing.
     """
-    own = things.shape[-1] * codec.factor
-    grounds = codec.encode(torch.tensor([1.0, -1.0], device=codec.device)[:, None, None, None].expand(2, 3, own, own))
+    height, width = (side * codec.factor for side in things.shape[-2:])
+    grounds = codec.encode(torch.tensor([1.0, -1.0], device=codec.device)[:, None, None, None].expand(2, 3, height, width))
     paint, cover = things[:, :-1].to(codec.device), things[:, -1:].to(codec.device)
     white, black = (codec.decode(paint + (1 - cover) * ground).float().cpu() for ground in grounds)
     for before_white, before_black in zip(white, black, strict=True):
@@ -79,12 +79,13 @@ def cut_out(things: Tensor, codec: Codec, side: int) -> Iterator[Cutout]:
         rows, columns = ((covered > SEEN).any(dim).nonzero()[:, 0].tolist() for dim in (1, 0))
         if rows:
             extent = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-            found = unpainted(before_black[:, *extent] + 1, covered[extent])
-            yield found if side == own else found.resized(side / own)
+            yield unpainted(before_black[:, *extent] + 1, covered[extent])
 
 
-def recognised(picture: Tensor, known: Tensor, cutouts: Sequence[Cutout]) -> list[Found]:
+def recognised(picture: Tensor, known: Tensor, cutouts: Sequence[Cutout], scale: float = 1.0) -> list[Found]:
     """Which cut-outs lie where in a picture (3, H, W) in [-1, 1] of which only a part is `known` (H, W), the surest first.
+
+    They are tried as large as they are times `scale`, and smaller.
 
     A thing explains a pixel as far as that is nearer to the thing's own than to what is around it in the picture. Every
     thing in every size is laid everywhere, by Fourier transforms of smaller pictures, and what explains most in all is
@@ -95,7 +96,7 @@ def recognised(picture: Tensor, known: Tensor, cutouts: Sequence[Cutout]) -> lis
     share = F.avg_pool2d(known[None].float(), unit, ceil_mode=True)[0]
     seen = (share > 0.999).float()  # (h, w)
     pixels = F.avg_pool2d((picture * known)[None], unit, ceil_mode=True)[0] * seen
-    sized = [(one, by, one.resized(by / unit)) for one in cutouts for by in SIZES]
+    sized = [(one, by, one.resized(by / unit)) for one in cutouts for by in (scale * size for size in SIZES)]
     fits = [(one, by, small) for one, by, small in sized if _fits(one, by, known) and small.cover.numel() >= FEWEST]
     ours = [_transformed([small for *_, small in fits[at : at + AT_ONCE]], seen) for at in range(0, len(fits), AT_ONCE)]
     left, found = known.float(), list[Found]()

@@ -266,7 +266,8 @@ class ModelSpec(Spec):
         if self.usual is None or any(part.kind == "text" and part.routes().spatial for part in self.conditioners):
             return
         begun = {"sketch": self.usual.sketch, "hole": self.usual.hole}
-        for given in (f"usual.{name} = {share:g}" for name, share in begun.items() if share is not None):
+        given = next((f"usual.{name} = {share:g}" for name, share in begun.items() if share is not None), None)
+        if given is not None:
             raise ValueError(explain(given, "no conditioner makes a sketch of what words say", "leave it out"))
 
     def _routes(self) -> Routes:

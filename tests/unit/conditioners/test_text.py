@@ -219,9 +219,7 @@ def test_things_that_are_named_are_those_remembered(tokenizer: Tokenizer, encode
     sketcher = Sketcher(16, **SKETCH.model_copy(update={"remembered": 3, "key": 4, "traits": 2}).model_dump())
     part = TextConditioner(tokenizer, encoder, length=8, classes=("fox", "boat"), sketcher=sketcher)
     assert sketcher.memory is not None
-    sketcher.memory.keep(
-        *(torch.randn(some, 3, 4, 4) for some in (3,)), torch.zeros(3, 4, 4), torch.eye(48)[:2].view(2, 3, 4, 4)
-    )
+    sketcher.memory.keep(normal((3, 3, 4, 4), "things"), torch.zeros(3, 4, 4), torch.eye(48)[:2].view(2, 3, 4, 4))
     with torch.no_grad():
         sketcher.memory.lean.copy_(torch.tensor([0.0, 1e4, 2e4, 3e4]))  # the last stands for none of them
     (likeliest,), (second,) = (sketcher.memory.kept(torch.tensor([place])) for place in (2, 1))

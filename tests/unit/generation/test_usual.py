@@ -116,6 +116,7 @@ def test_a_picture_tells_it_all(usual: Generator, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("told", "message"),
     [
+        ({"hole": 0.3}, r"usual\.hole = 0\.3; no conditioner makes a sketch of what words say; leave it out"),
         ({"sketch": 0.4}, r"usual\.sketch = 0\.4; no conditioner makes a sketch of what words say; leave it out"),
         ({"steps": 0}, r"usual\.steps"),
     ],
