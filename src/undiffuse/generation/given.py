@@ -95,17 +95,9 @@ def _completed(request: Request, row: dict[str, Any], model: LatentDiffusion) ->
     it completed if the hole hides nothing of them and something else was named, which is to come into it.
     """
     part, window = sketching(model), window_of(request, model)
-    if (
-        part is None
-        or part.sketcher is None
-        or not part.closes(row)
-        or request.image is None
-        or request.mask is None
-        or window is None
-    ):
+    if part is None or part.sketcher is None or not part.closes(row) or part.agrees(row) > SURE:
         return None
-    if part.agrees(row) > SURE:
-        return None
+    assert request.image is not None and request.mask is not None and window is not None, "a hole was read of them"
     width, height = request.image.size
     shrunk = max(1.0, max(width, height) / LONGEST)
     whole = Window((0, 0, width, height), (max(1, round(width / shrunk)), max(1, round(height / shrunk))))
